@@ -17,6 +17,7 @@ from analysis.cli.compare import compare
 from analysis.cli.demo import demo
 from analysis.cli.durations import duration_of
 from analysis.cli.export import export
+from analysis.cli.figures import figures
 from analysis.cli.info import info
 from analysis.cli.power import power
 from analysis.cli.record import record
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (train, sweep, record, analyze, compare, power, reproduce, rules, info, verify, export, demo):
+for command in (train, sweep, record, analyze, compare, figures, power, reproduce, rules, info, verify, export, demo):
     app.command(epilog=duration_of(command.__name__))(command)
 
 _OUR_MISTAKE = 1

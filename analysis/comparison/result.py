@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from analysis.comparison.summary import summarise
 from analysis.comparison.tables.result_tables import Tables
+from analysis.config.figure_style import FigureConfig
 from checkpoints.storage.regular_files import is_regular
 
 if TYPE_CHECKING:
@@ -59,7 +60,15 @@ class ComparisonResult:
 
         return list(possible_figures(self.tables))
 
-    def plot(self, name: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(
+        self,
+        name: str | None = None,
+        ax: Axes | None = None,
+        *,
+        style: str = "screen",
+        width: str = "page",
+        seeds: bool = False,
+    ) -> Axes:
         """Draw one figure of the report.
 
         Parameters
@@ -70,6 +79,13 @@ class ComparisonResult:
             several networks, and the accuracy of probes by layer for one network.
         ax : matplotlib Axes, optional
             Axes that show the figure as a picture. By default the figure is drawn on axes of its own.
+        style : {"screen", "paper"}, default "screen"
+            With "paper" the figure has a fixed width and text of 7 to 9 points; ``savefig`` of its figure writes text
+            as text, to ``.pdf`` and ``.svg``. The settings of matplotlib are not changed.
+        width : {"page", "column"}, default "page"
+            6.75 or 3.25 inches, in the style for papers.
+        seeds : bool, default False
+            Whether every seed is drawn, in place of the mean over the seeds of a method with a band.
 
         Returns
         -------
@@ -79,12 +95,19 @@ class ComparisonResult:
         Raises
         ------
         ValueError
-            If the tables allow no figure of that name; the message lists those that they allow.
+            If the tables allow no figure of that name; the message lists those that they allow. If the style or the
+            width is unknown.
+
+        Examples
+        --------
+        ``result.plot("cka", style="paper", width="column").figure.savefig("cka.pdf")``
         """
         from analysis.comparison.figures import draw_figures  # imports matplotlib
 
+        config = FigureConfig(style=style, width=width, seeds=seeds)
+        config.check_choices()
         name = self._most_telling() if name is None else name
-        for drawing in draw_figures(self.tables, name):
+        for drawing in draw_figures(self.tables, name, config=config):
             return drawing.figure.axes[0] if ax is None else _show_picture(drawing.figure, ax)
         raise ValueError(f"There is no figure '{name}'. Choose one of: {', '.join(self.figures)}.")
 

@@ -46,6 +46,7 @@ class AnalysisConfig(Settings):
             "analyze": "first,last",
             "compare": "last; of arms with controls, all",
             "power": "last; of arms with controls, all",
+            "figures": "as for analyze and compare",
         },
     )
     layers: tuple[str, ...] = setting(

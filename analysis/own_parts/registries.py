@@ -25,7 +25,12 @@ KINDS: dict[str, RegistryKind] = OF_REPSIM | {
         ("baselines", "baseline", "probes.controls:BASELINES", f"{_HERE}:make_baseline"),
         ("executors", "executor", "analysis.config.execution:EXECUTORS", "analysis.config.execution:own_executor"),
         ("tables", "table", "analysis.comparison.tables.schema:TABLES", f"{_TABLES}:ComparisonTable"),
-        ("figures", "figure", "analysis.comparison.figures:FIGURES", "analysis.comparison.figures:own_figure"),
+        (
+            "figures",
+            "figure",
+            "analysis.comparison.figures.figure_registry:FIGURES",
+            "analysis.comparison.figures.comparison_figure:own_figure",
+        ),
         ("report_tables", "report table", f"{_SECTIONS}:TABLES_SHOWN", f"{_SECTIONS}:own_report_table"),
         ("charts", "chart", "analysis.report.charts:CHARTS", "analysis.report.charts:LayerChart"),
         ("formats", "format", "analysis.export.formats:FORMATS", "analysis.export.formats:Format"),

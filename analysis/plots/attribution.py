@@ -7,18 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from analysis.plots.axes import axes_grid, figure_of, label_layers
+from analysis.plots.axes import axes_grid, figure_of, fitting, label_height, label_layers
 from analysis.plots.styles import method_styles
 from repsim.similarity.drawing.figure_axes import place_legend
 from repsim.similarity.drawing.labels import shorten, verbatim
 
 __all__ = ["plot_attribution", "plot_effects_by_layer"]
 
-_MARKS = {"different": "●", "equivalent": "="}
+_MARKS = {"different": "o", "equivalent": "$=$"}
 
 
 def plot_attribution(
@@ -44,34 +45,44 @@ def plot_attribution(
     unmatched : collection of (arm, step)
         Controls that should be matched in accuracy and are not; "≠" stands beside these steps.
     """
-    methods = list(dict.fromkeys(method for method, _ in titles))
-    panels = {method: [key for key in titles if key[0] == method] for method in methods}
-    most = max(map(len, panels.values()))
     steps = list(dict.fromkeys(table["at"]))
     depth = int(table["depth"].max())
+    places, most = _places(titles)
+    n_rows = max(row for row, _ in places.values()) + 1
     width = max(2.0, 0.5 * len(steps) + 1.2)
-    grid = axes_grid(len(methods), most, min(14.0, width * most + 1.5), len(methods) * (1.0 + 0.17 * max(depth, 8)))
+    grid = axes_grid(n_rows, most, min(14.0, width * most + 1.5), n_rows * (1.0 + 0.17 * max(min(depth, 40), 8)))
     limit = float(np.nanmax(np.abs(table["difference"]))) if table["difference"].notna().any() else 1.0
     norm = TwoSlopeNorm(0.0, -max(limit, 1e-9), max(limit, 1e-9))
     headings = dict(zip(titles, _in_two_lines(list(titles.values())), strict=True))
-    image = None
-    for row, method in enumerate(methods):
-        for column in range(most):
-            ax = grid[row][column]
-            if column >= len(panels[method]):
-                ax.set_axis_off()
-                continue
-            key = panels[method][column]
-            rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
-            far = {at for base, at in zip(rows["base"], rows["at"], strict=True) if (base, at) in unmatched}
-            names = {step: f"{step} ≠" if step in far else step for step in steps}
-            image = _panel(ax, rows, names, _layers(table, depth), norm)
-            ax.set_title(headings[key], fontsize=9)
-            ax.set_ylabel("" if column else f"{verbatim(method)}\n{ax.get_ylabel()}")
+    shown = dict(zip(titles, shorten([method for method, _ in titles], 24), strict=True))
+    for ax in grid.flat:
+        ax.set_axis_off()
+    for key, (row, column) in places.items():
+        ax = grid[row][column]
+        ax.set_axis_on()
+        rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
+        far = {at for base, at in zip(rows["base"], rows["at"], strict=True) if (base, at) in unmatched}
+        names = {step: f"{step} ≠" if step in far else step for step in steps}
+        image = _panel(ax, rows, names, _layers(table, depth), norm)
+        ax.set_title(headings[key], fontsize=8.5)
+        ax.set_ylabel("" if column else f"{verbatim(shown[key])}\n{ax.get_ylabel()}")
     figure = figure_of(grid[0][0])
-    if image is not None:
-        figure.colorbar(image, ax=grid.ravel().tolist(), label=label, shrink=0.7, aspect=30)
+    figure.colorbar(image, ax=grid.ravel().tolist(), label=label, shrink=0.7, aspect=30)
     return figure
+
+
+def _places(titles: Mapping[tuple[str, str], str]) -> tuple[dict[tuple[str, str], tuple[int, int]], int]:
+    """Return row and column of each panel, and the number of columns; the panels of a method begin a row."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for key in titles:
+        panels.setdefault(key[0], []).append(key)
+    most = fitting(max(map(len, panels.values())), 1.4)
+    places: dict[tuple[str, str], tuple[int, int]] = {}
+    row = 0
+    for keys in panels.values():
+        places |= {key: (row + k // most, k % most) for k, key in enumerate(keys)}
+        row += -(-len(keys) // most)
+    return places, most
 
 
 def _in_two_lines(titles: Sequence[str]) -> list[str]:
@@ -99,16 +110,20 @@ def _panel(
     y = rows["depth"].to_numpy(dtype=int) - 1
     values[y, x] = rows["difference"].to_numpy(dtype=float)
     image = ax.imshow(values, aspect="auto", origin="lower", cmap="RdBu_r", norm=norm, interpolation="nearest")
-    limit = float(norm.vmax or 1.0)
-    for column, row, verdict in zip(x.tolist(), y.tolist(), rows["verdict"], strict=True):
-        if verdict == "undecided":
-            sides = [column - 0.5, column + 0.5]
-            ax.fill_between(sides, row - 0.5, row + 0.5, facecolor="none", edgecolor="0.55", hatch="///", lw=0)
-        elif verdict in _MARKS:
-            colour = "white" if abs(values[row, column]) > 0.6 * limit else "0.15"
-            ax.text(column, row, _MARKS[verdict], ha="center", va="center", fontsize=7, color=colour)
+    verdicts, is_far = rows["verdict"].to_numpy(), np.abs(values[y, x]) > 0.6 * float(norm.vmax or 1.0)
+    undecided = [
+        [(column - 0.5, row - 0.5), (column + 0.5, row - 0.5), (column + 0.5, row + 0.5), (column - 0.5, row + 0.5)]
+        for column, row in zip(x[verdicts == "undecided"], y[verdicts == "undecided"], strict=True)
+    ]
+    ax.add_collection(
+        PolyCollection(undecided, facecolor="none", edgecolor="0.55", hatch="///", linewidth=0), autolim=False
+    )
+    for verdict, mark in _MARKS.items():
+        for colour, chosen in (("white", is_far), ("0.15", ~is_far)):
+            here = chosen & (verdicts == verdict)
+            ax.plot(x[here], y[here], linestyle="none", marker=mark, markersize=4.5, markeredgewidth=0, color=colour)
     ax.grid(visible=False)
-    ax.set_xticks(range(len(steps)), [verbatim(name) for name in names.values()], rotation=45, ha="right", fontsize=8)
+    ax.set_xticks(range(len(steps)), [verbatim(name) for name in names.values()], rotation=45, ha="right", fontsize=7.5)
     ax.set_xlabel("training")
     label_layers(ax.yaxis, layers)
     return image
@@ -131,10 +146,15 @@ def plot_effects_by_layer(
         Smallest difference of interest; a grey range shows it.
     """
     methods = list(dict.fromkeys(method for method, _ in titles))
-    grid = axes_grid(1, len(methods), min(14.0, 5.2 * len(methods) + 0.5), 3.9, share_y=True)[0]
+    n_columns = fitting(len(methods), 3.0)
+    n_rows = -(-len(methods) // n_columns)
+    panels = axes_grid(n_rows, n_columns, min(14.0, 5.2 * n_columns + 0.5), 3.4 * n_rows, share_y=True)
+    grid = list(panels.flat)
+    for ax in grid[len(methods) :]:
+        ax.set_axis_off()
     names = list(dict.fromkeys(titles.values()))
     styles = method_styles(names)
-    for ax, method in zip(grid, methods, strict=True):
+    for ax, method in zip(grid, methods, strict=False):
         for k, key in enumerate(each for each in titles if each[0] == method):
             rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
             shift = 0.08 * k
@@ -151,8 +171,9 @@ def plot_effects_by_layer(
             )
         ax.axhspan(-smallest, smallest, color="0.85", zorder=0, linewidth=0)
         ax.axhline(0.0, color="0.4", linestyle=":", linewidth=1)
-        ax.set_title(verbatim(method), fontsize=10)
+        ax.set_title(verbatim(shorten([method])[0]), fontsize=9)
         label_layers(ax.xaxis, _layers(table, int(table["depth"].max())), start=1.0)
-    place_legend(grid[-1], names, size="small")
-    grid[0].set_ylabel(label)
+    place_legend(grid[0], names)
+    for row in panels:
+        label_height(row[0], label)
     return figure_of(grid[0])

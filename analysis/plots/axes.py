@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import ceil
+from textwrap import wrap
 from typing import Any
 
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from repsim.similarity.drawing.figure_axes import ShownAxes, figure_of, name_ticks
-from repsim.similarity.drawing.labels import shorten, verbatim
+from repsim.similarity.drawing.labels import shorten, verbatim, width_of
+from repsim.similarity.drawing.paper import new_figure, paper_width
 
-__all__ = ["axes_grid", "figure_of", "label_layers", "layer_names", "new_axes", "verbatim"]
+__all__ = [
+    "axes_grid",
+    "figure_of",
+    "fitting",
+    "label_height",
+    "label_layers",
+    "layer_names",
+    "new_axes",
+    "show_constant",
+    "verbatim",
+    "whole_numbers",
+]
 
 
 def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
@@ -23,9 +38,47 @@ def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
 def axes_grid(n_rows: int, n_columns: int, width: float, height: float, *, share_y: bool = False) -> Any:
     """Return a 2-D array of the axes of a new figure of the given size in inches; rows may share their y axes."""
     with sns.axes_style("whitegrid"):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = new_figure(width, height, n_rows)
         shown = {"axes_class": ShownAxes}
         return figure.subplots(n_rows, n_columns, squeeze=False, sharey="row" if share_y else False, subplot_kw=shown)
+
+
+def fitting(n_panels: int, width: float, most: int | None = None) -> int:
+    """Return how many panels of a width in inches stand in a row: in the style for papers, as many as fit."""
+    most = n_panels if most is None else min(n_panels, most)
+    fixed = paper_width()
+    return most if fixed is None else max(1, min(most, int(fixed / width)))
+
+
+def show_constant(axes: Iterable[Axes]) -> None:
+    """Give axes on which all curves are constant a range of sensible numbers, and every axis numbers without offset.
+
+    Differences below a millionth of the values are the rounding of numbers, and would fill the axes otherwise.
+    """
+    for ax in axes:
+        ax.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+        low, high = ax.dataLim.intervaly
+        largest = max(abs(low), abs(high))
+        if np.isfinite(largest) and high - low <= max(1e-6 * largest, 1e-12):
+            middle = (low + high) / 2 if largest > 1e-12 else 0.0
+            ax.set_ylim(middle - (margin := 0.05 * abs(middle) or 0.05), middle + margin)
+
+
+def label_height(ax: Axes, text: str) -> None:
+    """Label the y-axis, in several lines if the label is longer than the axis is high."""
+    size = float(ax.yaxis.label.get_fontsize())
+    room = ax.bbox.height * 72.0 / figure_of(ax).dpi
+    n_lines = ceil(width_of(text.split("\n")) * size / max(0.95 * room, 1.0))
+    lines = text.split("\n") if n_lines < 2 else wrap(text, ceil(1.15 * len(text) / n_lines), break_long_words=False)
+    ax.set_ylabel("\n".join(lines))
+
+
+def whole_numbers(ax: Axes) -> None:
+    """Put the ticks of the x-axis at whole numbers, also if it shows one only."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    low, high = ax.dataLim.intervalx
+    if low == high:
+        ax.set_xlim(low - 0.5, high + 0.5)
 
 
 def layer_names(layers: Sequence[str]) -> tuple[list[str], str]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.axes import axes_grid, figure_of, label_layers, new_axes, verbatim
+from analysis.plots.axes import axes_grid, figure_of, fitting, label_height, label_layers, whole_numbers
 from analysis.plots.lines import plot_lines
-from analysis.plots.styles import method_styles
-from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
-from repsim.similarity.drawing.labels import shorten
+from repsim.similarity.drawing.figure_axes import place_legend
 
-__all__ = ["plot_alignment", "plot_by_layer", "plot_by_layer_and_step", "plot_training"]
+__all__ = ["angles_over", "plot_alignment", "plot_by_layer", "plot_by_layer_and_step", "plot_training", "shown_steps"]
 
 _MOST_STEPS = 6  # panels in a row
+_STEP_WIDTH = 1.5  # inches of a panel in the style for papers
 
 
 def plot_by_layer(
@@ -56,14 +54,19 @@ def plot_by_layer(
     ax.update_datalim([(1.0, 0.0), (float(len(layers)), 0.0)], updatey=False)  # also where values are not defined
     ax.autoscale_view(scaley=False)
     label_layers(ax.xaxis, layers, start=1.0)
-    ax.set_ylabel(ylabel)
+    label_height(ax, ylabel)
     if legend:
         place_legend(ax, [str(name) for name in (among or table[curve].unique())])
     return ax
 
 
 def plot_by_layer_and_step(
-    table: pd.DataFrame, values: Mapping[str, str], *, curve: str, band: tuple[str, str] | None = None
+    table: pd.DataFrame,
+    values: Mapping[str, str],
+    *,
+    curve: str,
+    bands: Mapping[str, tuple[str, str]] | None = None,
+    among: Sequence[str] | None = None,
 ) -> Figure:
     """Draw values against depth: one row of panels per value, one panel per step, one curve per network or method.
 
@@ -75,28 +78,36 @@ def plot_by_layer_and_step(
         Columns to draw, and the label of the y-axis of each.
     curve : str
         The column that tells curves apart.
-    band : (str, str), optional
-        Columns of the lower and the upper end of a band around the curves.
+    bands : dict of str to (str, str), optional
+        Columns of the lower and the upper end of a band around the curves of a value.
+    among : sequence of str, optional
+        All names in the order of their styles, if other figures show more of them.
 
     Notes
     -----
-    At most 6 steps are drawn, evenly chosen, with the first and the last.
+    At most 6 steps are drawn, evenly chosen, with the first and the last; in the style for papers as many as fit.
     """
-    every = sorted(table["step"].unique())
-    chosen = np.linspace(0, len(every) - 1, min(len(every), _MOST_STEPS)).round().astype(int)
-    steps = [every[k] for k in chosen]
-    names = [str(name) for name in table[curve].unique()]
-    width, height = max(2.1 * len(steps) + 1.2, 5.0), 2.6 if len(values) > 1 else 3.2
+    steps = shown_steps(table["step"].unique())
+    names = [str(name) for name in (table[curve].unique() if among is None else among)]
+    width, height = max(2.1 * len(steps) + 0.6, 4.0), 2.6 if len(values) > 1 else 3.2
     grid = axes_grid(len(values), len(steps), width, height * len(values), share_y=True)
     for place, (row, (value, ylabel)) in enumerate(zip(grid, values.items(), strict=True)):
         for ax, step in zip(row, steps, strict=True):
             rows = table[table["step"] == step]
+            band = None if bands is None else bands.get(value)
             plot_by_layer(rows, value, ylabel=ylabel, curve=curve, band=band, among=names, legend=False, ax=ax)
             ax.set_title("" if place else f"step {step}", fontsize=9)
-            ax.set_ylabel(ylabel if ax is row[0] else "")
+            label_height(ax, ylabel if ax is row[0] else "")
             ax.set_xlabel(ax.get_xlabel() if place == len(grid) - 1 else "")
-    place_legend(grid[0][-1], names, size="small")
+    place_legend(grid[0][-1], names)
     return figure_of(grid[0][0])
+
+
+def shown_steps(steps: Iterable[int]) -> list[int]:
+    """Return the steps that have a panel: at most 6, and in the style for papers as many as fit, evenly chosen."""
+    every = sorted(steps)
+    chosen = np.linspace(0, len(every) - 1, fitting(len(every), _STEP_WIDTH, _MOST_STEPS)).round().astype(int)
+    return [every[k] for k in (chosen if len(chosen) > 1 else [-1])]
 
 
 def _names_by_depth(table: pd.DataFrame) -> list[str]:
@@ -106,73 +117,101 @@ def _names_by_depth(table: pd.DataFrame) -> list[str]:
     return [str(names.get(depth, depth)) for depth in depths]
 
 
-def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, legend: bool = True, ax: Axes | None = None) -> Axes:
-    """Draw training (solid) and validation (dashed) curves over epochs, one colour per run.
+def plot_training(
+    table: pd.DataFrame,
+    value: str,
+    *,
+    ylabel: str,
+    curve: str = "view",
+    band: tuple[str, str] | None = None,
+    among: Sequence[str] | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a column of the table of training over epochs, one curve per run or method.
 
     Parameters
     ----------
     table : DataFrame
-        With columns ``view``, ``epoch``, ``value`` and ``validation_<value>``.
+        With columns ``epoch``, ``value`` and ``curve``.
     value : str
-        ``"loss"`` or ``"accuracy"``.
+        Such as ``"loss"`` or ``"validation_accuracy"``. Epochs where it is missing have no point.
     ylabel : str
-    legend : bool, default True
-    ax : Axes, optional
+    curve, band, among, legend, ax
+        As for ``plot_by_layer``.
     """
-    ax = ax if ax is not None else new_axes()
-    views = [str(view) for view in table["view"].unique()]
-    styles, names = method_styles(views), dict(zip(views, shorten(views), strict=True))
-    for view, rows in table.groupby("view", sort=False):
-        name, look = names[str(view)], {"color": styles[str(view)].colour, "markersize": 4}
-        look["marker"] = styles[str(view)].marker if len(views) > 8 else None
-        ax.plot(rows["epoch"], rows[value], label=verbatim(f"{name}, training"), **look)
-        validation = rows.dropna(subset=[f"validation_{value}"])
-        ax.plot(
-            validation["epoch"],
-            validation[f"validation_{value}"],
-            linestyle="--",
-            label=verbatim(f"{name}, validation"),
-            **look,
-        )
+    rows = table.dropna(subset=[value])
+    among = [str(name) for name in table[curve].unique()] if among is None else among
+    ax = plot_lines(rows, "epoch", value, curve=curve, band=band, among=among, legend=False, ax=ax)
     ax.set_xlabel("epoch")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel(ylabel)
+    whole_numbers(ax)
+    label_height(ax, ylabel)
     if legend:
-        place_legend(ax, views, size="small")
+        place_legend(ax, list(among))
     return ax
 
 
-def plot_alignment(table: pd.DataFrame, over: str, *, legend: bool = True, ax: Axes | None = None) -> Axes:
-    """Draw the angle between the chosen and the true gradient, one curve per run.
+def plot_alignment(
+    table: pd.DataFrame,
+    over: str,
+    *,
+    curve: str = "view",
+    band: tuple[str, str] | None = None,
+    among: Sequence[str] | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the angle between the chosen and the true gradient, one curve per run or method.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns ``boundary`` or ``step``, ``angle`` (degrees) and ``curve``, as ``angles_over`` returns it.
+    over : {"boundary", "step"}
+        The column on the x-axis.
+    curve, band, among, legend, ax
+        As for ``plot_by_layer``.
+    """
+    among = [str(name) for name in table[curve].unique()] if among is None else among
+    ax = plot_lines(table, over, "angle", curve=curve, band=band, among=among, legend=False, ax=ax)
+    ax.axhline(90.0, color="0.4", linestyle=":", linewidth=1)
+    ax.set_ylim(-3.0, max(93.0, ax.get_ylim()[1]))
+    whole_numbers(ax)
+    label_height(ax, "angle to true gradient (°)")
+    if legend:
+        place_legend(ax, list(among))
+    return ax
+
+
+def angles_over(table: pd.DataFrame, over: str) -> pd.DataFrame:
+    """Return the angle of each view by boundary, at the last step, or by step, as the mean over boundaries.
 
     Parameters
     ----------
     table : DataFrame
         With columns ``view``, ``step``, ``boundary``, ``rule`` and ``angle`` (degrees).
-    over : str
-        ``"boundary"``: angles at the last step. ``"step"``: the mean over boundaries; in a run with another rule than
-        backprop, over the boundaries of that rule. Only steps at which the angle is defined at all boundaries are
-        shown, if there are any. A run without a defined angle has no curve.
-    legend : bool, default True
-    ax : Axes, optional
+    over : {"boundary", "step"}
+        Means of a run with another rule than backprop are over the boundaries of that rule. Only steps at which the
+        angle is defined at all boundaries are used, if there are any. A run without a defined angle has no row.
+
+    Returns
+    -------
+    DataFrame
+        With columns ``view``, ``over`` and ``angle``.
     """
-    ax = ax if ax is not None else new_axes()
-    views = [str(view) for view in table["view"].unique()]
-    styles, labels = method_styles(views), legend_labels(views)
-    for view, rows in table.groupby("view", sort=False):
-        if over == "step" and (rows["rule"] != "backprop").any():
-            rows = rows[rows["rule"] != "backprop"]
-        by_step = rows.pivot(index="step", columns="boundary", values="angle")
-        known = by_step.dropna() if by_step.notna().all(axis=1).any() else by_step.dropna(how="all")
-        if known.empty:
-            continue
-        angles = known.iloc[-1] if over == "boundary" else known.mean(axis=1)
-        ax.plot(angles.index, angles, label=labels[str(view)], markersize=4, **styles[str(view)].look)
-    ax.axhline(90.0, color="0.4", linestyle=":", linewidth=1)
-    ax.set_ylim(-3.0, max(93.0, ax.get_ylim()[1]))
-    ax.set_xlabel(over)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel("angle to the true gradient (degrees)")
-    if legend:
-        place_legend(ax, views, size="small")
-    return ax
+    found = [_angles(rows, over).rename("angle").reset_index().assign(view=view) for view, rows in _by_view(table)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["view", over, "angle"])
+
+
+def _by_view(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(str(view), rows) for view, rows in table.groupby("view", sort=False)]
+
+
+def _angles(rows: pd.DataFrame, over: str) -> pd.Series:
+    if over == "step" and (rows["rule"] != "backprop").any():
+        rows = rows[rows["rule"] != "backprop"]
+    by_step = rows.pivot(index="step", columns="boundary", values="angle")
+    known = by_step.dropna() if by_step.notna().all(axis=1).any() else by_step.dropna(how="all")
+    if known.empty:
+        return pd.Series(dtype=float, index=pd.Index([], name=over))
+    return known.iloc[-1] if over == "boundary" else known.mean(axis=1)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.axes import figure_of, new_axes
+from analysis.plots.axes import figure_of, new_axes, show_constant
 from analysis.plots.styles import method_styles
 from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 
@@ -47,19 +47,21 @@ def plot_lines(
 
     Notes
     -----
-    The points of a curve have markers, at most 60 of them at even distances.
+    The points of a curve have markers, at most 60 of them at even distances. A row without a value leaves a gap, so
+    that several seeds of a method may be one curve.
     """
     ax = ax if ax is not None else new_axes()
     names = [str(name) for name in (table[curve].unique() if among is None else among)]
     styles, labels = method_styles(names), legend_labels(names)
     for name, rows in table.groupby(curve, sort=False):
         style, every = styles[str(name)], -(-len(rows) // _MOST_MARKED) or 1
-        ax.plot(rows[x], rows[y], label=labels[str(name)], markersize=4, markevery=every, **style.look)
+        ax.plot(rows[x], rows[y], label=labels[str(name)], markersize=3.5, markevery=every, **style.look)
         if band is not None:
             ax.fill_between(rows[x], rows[band[0]], rows[band[1]], color=style.colour, alpha=0.15, linewidth=0)
     ax.set(xlabel=x, ylabel=y)
+    show_constant([ax])
     if legend:
-        place_legend(ax, names, size="small")
+        place_legend(ax, names)
     return ax
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.axes import axes_grid, figure_of
+from analysis.plots.axes import axes_grid, figure_of, fitting, label_height, whole_numbers
 from analysis.plots.lines import plot_lines
 from repsim.similarity.drawing.figure_axes import place_legend
 
@@ -18,29 +17,43 @@ __all__ = ["plot_signals"]
 _MOST_COLUMNS = 3
 
 
-def plot_signals(table: pd.DataFrame, labels: Mapping[str, str], neutral: Mapping[str, float]) -> Figure:
-    """Draw quantities against the boundary, one panel per quantity and one curve per view.
+def plot_signals(
+    table: pd.DataFrame,
+    labels: Mapping[str, str],
+    neutral: Mapping[str, float],
+    *,
+    curve: str = "view",
+    bands: Mapping[str, tuple[str, str]] | None = None,
+    among: Sequence[str] | None = None,
+) -> Figure:
+    """Draw quantities against the boundary, one panel per quantity and one curve per view or method.
 
     Parameters
     ----------
     table : DataFrame
-        With columns ``view``, ``boundary`` and those that are drawn, of which one at least has a value.
+        With columns ``curve``, ``boundary`` and those that are drawn, of which one at least has a value.
     labels : mapping of str to str
         Label of the y-axis of each column. Columns without a value have no panel.
     neutral : mapping of str to float
         Level of a dotted line, of columns that have one.
+    curve, bands, among
+        As for ``plot_by_layer_and_step``.
     """
     shown = {name: label for name, label in labels.items() if table[name].notna().any()}
-    n_columns = min(_MOST_COLUMNS, len(shown))
-    axes = axes_grid(ceil(len(shown) / n_columns), n_columns, 4.2 * n_columns, 3.2 * ceil(len(shown) / n_columns))
-    views = [str(view) for view in table["view"].unique()]
+    n_columns = fitting(len(shown), 1.6, _MOST_COLUMNS)
+    n_rows = ceil(len(shown) / n_columns)
+    axes = axes_grid(n_rows, n_columns, 3.6 * n_columns, 2.8 * n_rows)
+    low, high = table["boundary"].min(), table["boundary"].max()
+    names = [str(name) for name in (table[curve].unique() if among is None else among)]
     for ax, (name, label) in zip(axes.flat, shown.items(), strict=False):
-        plot_lines(table, "boundary", name, curve="view", among=views, legend=False, ax=ax)
+        band = None if bands is None else bands.get(name)
+        plot_lines(table, "boundary", name, curve=curve, band=band, among=names, legend=False, ax=ax)
         if name in neutral:
             ax.axhline(neutral[name], color="0.4", linestyle=":", linewidth=1)
-        ax.set_ylabel(label)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label_height(ax, label)
+        whole_numbers(ax)
+        ax.set_xlim(low - 0.3, high + 0.3)
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
-    place_legend(axes.flat[min(n_columns, len(shown)) - 1], views, size="small")
+    place_legend(axes.flat[0], names)
     return figure_of(axes.flat[0])

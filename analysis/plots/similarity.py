@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.plots.axes import axes_grid, figure_of, label_layers, layer_names, new_axes, verbatim
-from repsim.similarity.drawing.figure_axes import mark_undefined, name_ticks, show_matrix, write_key
+from analysis.plots.axes import axes_grid, figure_of, fitting, label_layers, layer_names, new_axes, verbatim
+from repsim.similarity.drawing.figure_axes import lay_out, mark_undefined, name_ticks, show_matrix, write_key
 from repsim.similarity.drawing.labels import cut_names, family_for, fit, shorten
+from repsim.similarity.drawing.paper import paper_width
 
 __all__ = ["plot_similarity", "plot_similarity_by_step", "plot_similarity_grid"]
 
@@ -85,11 +86,12 @@ def plot_similarity_grid(
         four, only the similarity with the first is drawn.
     """
     views = _spread(list(table["view_a"].unique()), most)
+    views = views[: fitting(len(views), 1.35)]
     rows = views if len(views) <= 4 else views[:1]
     grid = axes_grid(len(rows), len(views), 2.3 * len(views) + 1.4, 2.3 * len(rows) + 0.6)
     figure = figure_of(grid[0][0])
     limits = _limits(table[measure])
-    shown = dict(zip(views, fit(views, _CELL, 9.0), strict=True))
+    shown = dict(zip(views, fit(views, _cell(len(views)), 9.0), strict=True))
     font = {"fontsize": 9, "family": family_for(shown.values())}
     cut = cut_names(views, list(shown.values()))
     for view_a, axes in zip(rows, grid, strict=True):
@@ -106,7 +108,7 @@ def plot_similarity_grid(
     bar.set_label(verbatim(name), fontsize=9)
     mark_undefined(list(grid.flat))
     write_key(figure, cut)
-    figure.draw_without_rendering()  # the first layout does not know the height of the tick labels yet
+    lay_out(figure)  # the first layout does not know the height of the tick labels yet
     return figure
 
 
@@ -137,14 +139,14 @@ def plot_similarity_by_step(
     networks = _spread(list(table["network"].unique()), most)
     steps = sorted(table["step"].unique())
     layers = [str(layer) for layer in table.sort_values("depth")["layer"].unique()]
-    columns = min(len(networks), 4 if len(steps) <= 8 else 2)
+    columns = fitting(len(networks), 1.5 if len(steps) <= 8 else 3.0, 4 if len(steps) <= 8 else 2)
     rows = -(-len(networks) // columns)
     width, height = 1.2 + 0.42 * len(steps), 1.0 + 0.26 * max(len(layers), 4)
     grid = axes_grid(rows, columns, min(14.0, max(2.8, width) * columns + 1.2), height * rows)
     figure = figure_of(grid[0][0])
     limits = _scale(table["value"], most_alike)
     cmap = sns.color_palette("rocket" if limits[1] == most_alike else "rocket_r", as_cmap=True)
-    shown = dict(zip(networks, fit(networks, _CELL, 9.0), strict=True))
+    shown = dict(zip(networks, fit(networks, _cell(columns), 9.0), strict=True))
     cut = cut_names(networks, list(shown.values()))
     for network, ax in zip(networks, grid.flat, strict=False):
         matrix = table[table["network"] == network].pivot(index="layer", columns="step", values="value")
@@ -163,8 +165,14 @@ def plot_similarity_by_step(
     bar.set_label(verbatim(name), fontsize=9)
     mark_undefined(list(grid.flat[: len(networks)]))
     write_key(figure, cut)
-    figure.draw_without_rendering()  # the first layout does not know the height of the tick labels yet
+    lay_out(figure)  # the first layout does not know the height of the tick labels yet
     return figure
+
+
+def _cell(n_columns: int) -> float:
+    """Return the width of a matrix in a grid, in points."""
+    paper = paper_width()
+    return _CELL if paper is None else 0.9 * 72 * (paper - 1.1) / n_columns
 
 
 def _scale(values: pd.Series, most_alike: float) -> tuple[float, float]:
@@ -182,6 +190,8 @@ def _write_values(ax: Axes, values: NDArray[np.float64], limits: tuple[float, fl
     if values.size > _MOST_WRITTEN:
         return
     digits = 2 if limits[1] - limits[0] >= _WIDE_RANGE else 3
+    if paper_width() is not None and values.shape[1] * 22.0 > _cell(1):  # points of a number
+        return
     for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
         value = values[row, column]
         is_low = value < sum(limits) / 2

@@ -24,11 +24,13 @@ from matplotlib.ticker import Formatter, Locator
 from numpy.typing import ArrayLike
 
 from repsim.similarity.drawing.labels import cut_names, family_for, fit, printable, shorten, verbatim, width_of
+from repsim.similarity.drawing.paper import PaperFigure, new_figure
 from repsim.similarity.precision import FloatArray
 
 __all__ = [
     "ShownAxes",
     "figure_of",
+    "lay_out",
     "legend_labels",
     "mark_undefined",
     "name_rows",
@@ -45,6 +47,7 @@ _FEWEST_FLAT_TICKS, _MOST_FLAT_TICKS = 8, 10  # beside one another, not rotated
 _STRIDES = [factor * 10**power for power in range(7) for factor in (1, 2, 5)]
 _SHARE = 0.4  # of the axes that tick labels may take away
 _SMALL = 0.833  # of the font, where tick labels are rotated
+_SMALLEST = 7.0  # points
 # In units of the font size:
 _GAP = 0.6  # between tick labels
 _LINE, _TALL_LINE = 1.35, 1.7  # heights of a line, without and with fonts of other scripts
@@ -54,9 +57,10 @@ _HANDLE = 4.5  # width of what is before and after the text of an entry
 
 _MOST_INSIDE = 8  # entries of a legend inside the axes
 _MOST_ENTRIES = 60
+_MOST_ROWS_BELOW = 10  # of a legend below a figure for a paper
 _MOST_CHARACTERS = 40  # of a name in a legend
 _MOST_KEYS = 8
-_KEY_SIZE = 6.0  # points
+_KEY_SIZE, _PAPER_KEY_SIZE = 6.0, 7.0  # points
 _UNDEFINED: dict[str, Any] = {"facecolor": "0.8", "edgecolor": "0.5", "hatch": "////", "linewidth": 0.0}
 
 
@@ -71,8 +75,7 @@ class ShownAxes(Axes):
 
 def new_axes(width: float = 5.6, height: float = 4.0) -> Axes:
     """Return the axes of a new figure of a size in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure.add_subplot(axes_class=ShownAxes)
+    return new_figure(width, height).add_subplot(axes_class=ShownAxes)
 
 
 # Ticks
@@ -101,7 +104,7 @@ def name_ticks(axis: Any, names: Sequence[str], places: ArrayLike | None = None)
     elif _lie_flat(names, width / size):
         labels, most = shorten(names), _MOST_FLAT_TICKS
     else:
-        size = _SMALL * size
+        size = max(_SMALL * size, min(size, _SMALLEST))
         _grow(axis.axes, height=min(width_of(shorten(names, 24)) * size - _SHARE * height, height / 2))
         labels = fit(names, _SHARE * _room(axis.axes)[1], size, most=24)
         axis.set_tick_params(rotation=90, labelsize=size)
@@ -191,33 +194,48 @@ def legend_labels(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(names, map(verbatim, shorten(names, _MOST_CHARACTERS)), strict=True))
 
 
-def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "medium") -> None:
-    """Add a legend: inside the axes if it has few entries, otherwise to the right of them, in columns.
+def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "small") -> None:
+    """Add a legend outside the axes: to the right in columns, or below a figure for a paper.
 
     The legend of a figure that was made here is beside all of its axes, and names that were cut are written below it.
+    On axes of another figure, a legend of few entries is where matplotlib finds the most room.
     """
     handles, labels = ax.get_legend_handles_labels()
     if not handles:
         return
-    write_key(figure_of(ax), cut_names(names, shorten(names, _MOST_CHARACTERS)))
-    widest = width_of(labels)
-    if len(handles) <= _MOST_INSIDE and widest <= _WIDEST_INSIDE:
-        ax.legend(handles, labels, loc="best", frameon=True, prop=_font(labels, size))
+    figure, font = figure_of(ax), _font(labels, size)
+    write_key(figure, cut_names(names, shorten(names, _MOST_CHARACTERS)))
+    points, widest = float(font.get_size_in_points()), width_of(labels)
+    look: dict[str, Any] = {"frameon": False, "prop": font}
+    if isinstance(figure, PaperFigure):
+        n_columns = max(1, int(_POINTS * figure.get_figwidth() / (points * (widest + _HANDLE))))
+        handles, labels = _counted(handles, labels, _MOST_ROWS_BELOW * n_columns)
+        n_rows = math.ceil(len(handles) / n_columns)
+        figure.set_figheight(figure.get_figheight() + (n_rows * 1.5 * points + 4.0) / _POINTS)
+        figure.legend(handles, labels, loc="outside lower center", ncols=math.ceil(len(handles) / n_rows), **look)
         return
-    if len(handles) > _MOST_ENTRIES:
-        rest = len(handles) - _MOST_ENTRIES + 1
-        blank = Line2D([], [], linestyle="none")
-        handles, labels = [*handles[:-rest], blank], [*labels[:-rest], f"\u2026 and {rest} more"]
-    figure, font = figure_of(ax), _font(labels, "small")
-    points = float(font.get_size_in_points())
+    if not _is_ours(figure) and len(handles) <= _MOST_INSIDE and widest <= _WIDEST_INSIDE:
+        ax.legend(handles, labels, loc="best", prop=font)
+        return
+    handles, labels = _counted(handles, labels, _MOST_ENTRIES)
     height = _room(ax)[1] if figure.axes == [ax] else _POINTS * figure.get_figheight()
     n_columns = math.ceil(len(handles) / max(1, int(0.9 * height / (1.5 * points))))
     _grow(ax, width=points * (n_columns * (widest + _HANDLE) + 1), among_others=True)
-    look: dict[str, Any] = {"frameon": True, "prop": font, "ncols": n_columns}
     if figure.axes != [ax] and _is_ours(figure):
-        figure.legend(handles, labels, loc="outside right upper", **look)
+        figure.legend(handles, labels, loc="outside right upper", ncols=n_columns, **look)
     else:
-        ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, **look)
+        ax.legend(
+            handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, ncols=n_columns, **look
+        )
+
+
+def _counted(handles: Sequence[Any], labels: Sequence[str], most: int) -> tuple[list[Any], list[str]]:
+    """Return at most so many entries of a legend, of which the last counts those that are left out."""
+    if len(handles) <= most:
+        return list(handles), list(labels)
+    rest = len(handles) - most + 1
+    blank = Line2D([], [], linestyle="none")
+    return [*handles[:-rest], blank], [*labels[:-rest], f"\u2026 and {rest} more"]
 
 
 def write_key(figure: Figure, names: Mapping[str, str]) -> None:
@@ -230,17 +248,18 @@ def write_key(figure: Figure, names: Mapping[str, str]) -> None:
     rest = len(entries) - _MOST_KEYS
     if rest > 0:
         entries = [*entries[:_MOST_KEYS], f"\u2026 and {rest} more shortened names"]
+    size = _PAPER_KEY_SIZE if isinstance(figure, PaperFigure) else _KEY_SIZE
     em = max(width_of([entry]) / len(entry) for entry in entries)  # of a character of the widest
-    width = max(int(0.95 * _POINTS * figure.get_figwidth() / (em * _KEY_SIZE)), 8)
+    width = max(int(0.95 * _POINTS * figure.get_figwidth() / (em * size)), 8)
     lines = [line for entry in entries for line in textwrap.wrap(entry, width, subsequent_indent="    ")]
     text = "\n".join(filter(None, [written, *map(verbatim, lines)]))
-    font = _font(lines, _KEY_SIZE)
+    font = _font(lines, size)
     figure.supxlabel(text, fontproperties=font, color="0.35", x=0.01, horizontalalignment="left")
-    added = len(lines) * _KEY_SIZE * _LINE / _POINTS
+    added = len(lines) * size * _LINE / _POINTS
     figure.set_figheight(
         figure.get_figheight() + 2 * added
     )  # the axes grow as much as the key, to remain the larger part
-    if len(figure.axes) > 1:  # square panels do not get higher without getting wider
+    if len(figure.axes) > 1 and not isinstance(figure, PaperFigure):  # square panels get higher only by getting wider
         figure.set_figwidth(figure.get_figwidth() + added)
 
 
@@ -299,8 +318,15 @@ def _grow(ax: Axes, *, width: float = 0.0, height: float = 0.0, among_others: bo
     figure = figure_of(ax)
     if not _is_ours(figure) or (figure.axes != [ax] and not among_others):
         return
+    width = 0.0 if isinstance(figure, PaperFigure) else width
     inches = max(width, 0.0) / _POINTS, max(height, 0.0) / _POINTS
     figure.set_size_inches(figure.get_figwidth() + inches[0], figure.get_figheight() + inches[1])
+
+
+def lay_out(figure: Figure) -> None:
+    """Give the axes of a figure their places once, so that what is drawn next knows the room that there is."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
 
 
 def _is_ours(figure: Figure) -> bool:

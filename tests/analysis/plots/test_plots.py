@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist, squareform
 
 from analysis.plots import (
+    angles_over,
     plot_alignment,
     plot_by_layer,
     plot_by_layer_and_step,
@@ -68,6 +69,10 @@ def alignment(angles: dict[str, list[list[float]]]) -> pd.DataFrame:
         for boundary, angle in enumerate(row, start=1)
     ]
     return pd.DataFrame(rows)
+
+
+def plot_angles(table: pd.DataFrame, over: str, ax: Axes | None = None) -> Axes:
+    return plot_alignment(angles_over(table, over), over, among=[str(view) for view in table["view"].unique()], ax=ax)
 
 
 def distances(n: int, seed: int = 0) -> np.ndarray:
@@ -185,15 +190,15 @@ def test_a_missing_value_leaves_a_gap_and_keeps_the_labels() -> None:
     assert ticks(ax.xaxis) == {1.0: "1", 2.0: "2", 3.0: "3"}
 
 
-def test_training_is_solid_and_validation_dashed_in_one_colour() -> None:
-    ax = plot_training(training(["a", "b"]), "loss", ylabel="nats")
-    lines = ax.get_lines()
-    assert [line.get_linestyle() for line in lines] == ["-", "--", "-", "--"]
-    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color() == lines[3].get_color()
-    assert legend(ax) == ["a, training", "a, validation", "b, training", "b, validation"]
-    assert lines[0].get_xydata().tolist() == [[1, 3], [2, 2], [3, 1]]
-    assert lines[1].get_xydata().tolist() == [[1, 3], [2, 3]]  # no point where validation is missing
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "nats")
+def test_training_and_validation_have_the_style_of_their_run() -> None:
+    axes = {name: plot_training(training(["a", "b"]), name, ylabel="nats") for name in ("loss", "validation_loss")}
+    curves = {name: [line.get_xydata().tolist() for line in ax.get_lines()] for name, ax in axes.items()}
+    assert curves["loss"] == [[[1, 3], [2, 2], [3, 1]]] * 2
+    assert curves["validation_loss"] == [[[1, 3], [2, 3]]] * 2  # no point where validation is missing
+    for ax in axes.values():
+        assert [line.get_color() for line in ax.get_lines()] == [style.colour for style in STYLES[:2]]
+        assert legend(ax) == ["a", "b"]
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "nats")
 
 
 def test_epochs_are_whole_numbers() -> None:
@@ -203,13 +208,13 @@ def test_epochs_are_whole_numbers() -> None:
 
 def test_angles_are_drawn_over_boundaries_at_the_last_step_and_over_steps_as_means() -> None:
     table = alignment({"a": [[10.0, 20.0, 60.0], [5.0, 15.0, 40.0]], "b": [[80.0, 100.0], [70.0, 90.0]]})
-    over = {name: plot_alignment(table, name) for name in ("boundary", "step")}
+    over = {name: plot_angles(table, name) for name in ("boundary", "step")}
     curves = {name: [line.get_xydata().tolist() for line in ax.get_lines()[:2]] for name, ax in over.items()}
     assert curves["boundary"] == [[[1, 5], [2, 15], [3, 40]], [[1, 70], [2, 90]]]
     assert curves["step"] == [[[10, 30], [20, 20]], [[10, 90], [20, 80]]]
     for name, ax in over.items():
         assert legend(ax) == ["a", "b"]
-        assert (ax.get_xlabel(), ax.get_ylabel()) == (name, "angle to the true gradient (degrees)")
+        assert (ax.get_xlabel(), ax.get_ylabel()) == (name, "angle to true gradient (°)")
         assert len({line.get_color() for line in ax.get_lines()[:2]}) == 2
         assert len({line.get_marker() for line in ax.get_lines()[:2]}) == 2
         assert all(float(tick).is_integer() for tick in ax.get_xticks())
@@ -218,14 +223,14 @@ def test_angles_are_drawn_over_boundaries_at_the_last_step_and_over_steps_as_mea
 def test_the_mean_over_boundaries_is_of_those_where_a_rule_other_than_backprop_acts() -> None:
     table = alignment({"a": [[40.0, 0.0]], "backprop": [[0.0, 0.0]]})
     table.loc[1:, "rule"] = "backprop"
-    curves = [line.get_xydata().tolist() for line in plot_alignment(table, "step").get_lines()[:2]]
+    curves = [line.get_xydata().tolist() for line in plot_angles(table, "step").get_lines()[:2]]
     assert curves == [[[10, 40]], [[10, 0]]]
-    assert plot_alignment(table, "boundary").get_lines()[0].get_xydata().tolist() == [[1, 40], [2, 0]]
+    assert plot_angles(table, "boundary").get_lines()[0].get_xydata().tolist() == [[1, 40], [2, 0]]
 
 
 def test_the_right_angle_is_dotted_and_in_view() -> None:
     for angles, highest in (([[1.0, 2.0]], 93.0), ([[1.0, 178.0]], 178.0)):
-        ax = plot_alignment(alignment({"a": angles}), "boundary")
+        ax = plot_angles(alignment({"a": angles}), "boundary")
         *_, right = ax.get_lines()
         assert (list(right.get_ydata()), right.get_linestyle()) == ([90.0, 90.0], ":")
         low, high = ax.get_ylim()
@@ -234,19 +239,19 @@ def test_the_right_angle_is_dotted_and_in_view() -> None:
 
 def test_steps_with_an_undefined_angle_are_left_out_if_others_have_none() -> None:
     table = alignment({"a": [[np.nan, 4.0], [20.0, 40.0], [np.nan, 8.0]]})
-    assert plot_alignment(table, "step").get_lines()[0].get_xydata().tolist() == [[20, 30]]
-    assert plot_alignment(table, "boundary").get_lines()[0].get_xydata().tolist() == [[1, 20], [2, 40]]
+    assert plot_angles(table, "step").get_lines()[0].get_xydata().tolist() == [[20, 30]]
+    assert plot_angles(table, "boundary").get_lines()[0].get_xydata().tolist() == [[1, 20], [2, 40]]
 
 
 def test_steps_with_an_undefined_angle_are_drawn_if_all_have_one() -> None:
     table = alignment({"a": [[np.nan, np.nan], [np.nan, 40.0], [np.nan, 8.0]]})
-    assert plot_alignment(table, "step").get_lines()[0].get_xydata().tolist() == [[20, 40], [30, 8]]
-    assert plot_alignment(table, "boundary").get_lines()[0].get_xydata().tolist()[1] == [2, 8]
+    assert plot_angles(table, "step").get_lines()[0].get_xydata().tolist() == [[20, 40], [30, 8]]
+    assert plot_angles(table, "boundary").get_lines()[0].get_xydata().tolist()[1] == [2, 8]
 
 
 def test_a_run_without_an_angle_has_no_curve_and_keeps_the_colours_of_others() -> None:
     table = alignment({"a": [[10.0]], "dead": [[np.nan]], "b": [[30.0]]})
-    ax = plot_alignment(table, "boundary")
+    ax = plot_angles(table, "boundary")
     assert legend(ax) == ["a", "b"]
     first, _, third = STYLES[:3]
     assert [line.get_color() for line in ax.get_lines()[:2]] == [first.colour, third.colour]
@@ -254,7 +259,7 @@ def test_a_run_without_an_angle_has_no_curve_and_keeps_the_colours_of_others() -
 
 def test_names_are_escaped_in_legends() -> None:
     for ax in (
-        plot_alignment(alignment({HOSTILE: [[1.0]]}), "step"),
+        plot_angles(alignment({HOSTILE: [[1.0]]}), "step"),
         plot_by_layer(by_layer([HOSTILE]), "score", ylabel="score"),
         plot_training(training([HOSTILE]), "loss", ylabel="nats"),
     ):
@@ -273,7 +278,8 @@ def test_an_rdm_is_drawn_square_with_its_classes() -> None:
     assert image.get_clim() == (D.min(), D.max())
     assert image.get_extent() == [0, 5, 5, 0]  # the first stimulus is at the top left
     assert ticks(ax.xaxis) == ticks(ax.yaxis) == {1.0: "cat", 3.5: "eel"}
-    assert [line.get_xdata()[0] for line in ax.get_lines() if line.get_xdata()[0] == line.get_xdata()[1]] == [2]
+    segments = [segment.tolist() for segment in ax.collections[0].get_segments()]
+    assert segments == [[[0, 2], [5, 2]], [[2, 0], [2, 5]]]
 
 
 def test_an_rdm_takes_the_colour_limits_given() -> None:
@@ -407,7 +413,7 @@ def test_many_networks_are_compared_with_the_first_only() -> None:
     [
         lambda ax: plot_by_layer(by_layer(["a"]), "score", ylabel="score", ax=ax),
         lambda ax: plot_training(training(["a"]), "loss", ylabel="nats", ax=ax),
-        lambda ax: plot_alignment(alignment({"a": [[1.0]]}), "step", ax=ax),
+        lambda ax: plot_angles(alignment({"a": [[1.0]]}), "step", ax=ax),
         lambda ax: plot_rdm(distances(4), np.zeros(4, int), ["a"], ax=ax),
         lambda ax: plot_similarity(similarity({"a": 2}), "a", "a", ax=ax),
     ],
@@ -483,7 +489,7 @@ def test_curves_stay_readable(layers: list[str], views: list[str]) -> None:
     assert len(legend(ax)) == len(set(legend(ax))) == len(views)
 
 
-@pytest.mark.parametrize("draw", [plot_training, plot_alignment], ids=["training", "alignment"])
+@pytest.mark.parametrize("draw", [plot_training, plot_angles], ids=["training", "alignment"])
 def test_curves_of_30_runs_have_their_legend_outside(draw: Any) -> None:
     views = [f"run {k}" for k in range(30)]
     table = training(views) if draw is plot_training else alignment({view: [[10.0, 20.0]] for view in views})
@@ -504,7 +510,7 @@ def test_axes_without_a_defined_value_name_all_layers() -> None:
 
 
 def test_without_a_defined_angle_there_is_no_legend() -> None:
-    ax = plot_alignment(alignment({"dead": [[np.nan]]}), "boundary")
+    ax = plot_angles(alignment({"dead": [[np.nan]]}), "boundary")
     assert ax.get_legend() is None
     check_readable(figure_of(ax))
 
