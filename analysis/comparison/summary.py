@@ -13,6 +13,7 @@ from analysis.comparison.equal_steps import Twins, is_over_steps, similarity_at_
 from analysis.comparison.matched_stimuli import describe_matching
 from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
+from analysis.comparison.view import View
 from analysis.config.recorded_steps import is_trained_here
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["check_any_defined", "summarise", "undefined_sentences"]
 _FRACTION = 0.9
 _PERCENT = f"{100 * _FRACTION:.0f} %"
 _MOST_NAMED = 12
+_MOST_LISTED = 6  # networks in one sentence
 _ROUNDING = 1e-6  # by which the similarity of equal layers may be off
 _OF_THE_RULE = ("seed", "rule", "boundaries", "estimator_learning_rate")
 _NAMES = {"rdm": "RDM", "rdm_similarity": "RDM similarity", "probes": "probe"}
@@ -138,16 +140,25 @@ def _unfinished(tables: Tables) -> list[str]:
 
 
 def _accuracies(tables: Tables) -> list[str]:
-    scores, sizes = [], set()
+    scores, sizes, groups = {}, set(), _groups(tables)
     for view in tables.views:
         status = view.run.status
         at_end = status.get("state") == "finished" and status.get("step") == view.step
         if at_end and {"test_accuracy", "n_test"} <= set(status):
-            scores.append(f"{view.label} {status['test_accuracy']:.3f}")
+            scores.setdefault(groups[view.label], {})[view.label] = float(status["test_accuracy"])
             sizes.add(str(status["n_test"]))
     if not scores:
         return []
-    return [f"Test accuracy on {' or '.join(sorted(sizes))} held-out examples: {_listed(scores)}."]
+    parts = [part for group, each in scores.items() for part in _mean_or_each(group, each)]
+    return [f"Test accuracy on {' or '.join(sorted(sizes))} held-out examples: {_shortly(parts)}."]
+
+
+def _mean_or_each(group: str, scores: dict[str, float]) -> list[str]:
+    """Return the mean and range of the networks of a method, or the score of each of up to two networks."""
+    if len(scores) < 3:
+        return [f"{label} {score:.3f}" for label, score in scores.items()]
+    low, high, mean = min(scores.values()), max(scores.values()), sum(scores.values()) / len(scores)
+    return [f"{group} {mean:.3f} (mean of {len(scores)} networks, {low:.3f} to {high:.3f})"]
 
 
 def _first_layers(tables: Tables) -> list[str]:
@@ -156,13 +167,23 @@ def _first_layers(tables: Tables) -> list[str]:
     targets = list(table["target"].unique())
     sentences = []
     for target in targets:
-        if parts := _reaching(table[(table["fraction"] == _FRACTION) & (table["target"] == target)]):
+        rows = table[(table["fraction"] == _FRACTION) & (table["target"] == target)]
+        if parts := [*_reaching(_first_and_last(rows, tables.views))]:
             score = "accuracy" if score_columns(tables["probes"])[target] == "accuracy" else "R²"
             probe = "probe" if len(targets) == 1 else f"probe of {target}"
             sentences.append(
-                f"First layer whose {probe} reaches {_PERCENT} of the last layer's {score}: {_listed(parts)}."
+                f"First layer whose {probe} reaches {_PERCENT} of the last layer's {score}: {_shortly(parts)}."
             )
     return _at_most(sentences, "more targets are in first_layers.csv")
+
+
+def _first_and_last(table: pd.DataFrame, views: Sequence[View]) -> pd.DataFrame:
+    """Leave out the steps of each network between the first and the last that are shown."""
+    steps: dict[str, list[str]] = {}
+    for view in views:
+        steps.setdefault(view.network, []).append(view.label)
+    between = {label for labels in steps.values() for label in labels[1:-1]}
+    return table[~table["view"].isin(between)]
 
 
 def _reaching(table: pd.DataFrame) -> list[str]:
@@ -224,6 +245,8 @@ def _class_structure(tables: Tables) -> list[str]:
     from probes import first_layer_reaching  # slow to import, and not needed to read a stored summary
 
     table = tables["class_structure"]
+    ends = _ends(tables.views)
+    table = table[~table["view"].isin([view.label for view in tables.views if view.label not in ends])]
     first = first_layer_reaching(table.assign(none=0.0), _FRACTION, "class_structure", "none", network="view")
     last = table.drop_duplicates("view", keep="last").set_index("view")["class_structure"]  # which may be NaN
     first = first.assign(final=first["view"].map(last), group=first["view"].map(_groups(tables)))
@@ -240,14 +263,16 @@ def _class_structure(tables: Tables) -> list[str]:
 
 
 def _groups(tables: Tables) -> dict[str, str]:
-    """Return the group of each view: seeds of one method or steps of one network, if there are more than two."""
-    methods = tables["probes"].drop_duplicates("view").set_index("view")["method"].to_dict()
-    groups = {
-        view.label: view.network if methods.get(view.label, view.label) == view.label else methods[view.label]
-        for view in tables.views
-    }
-    sizes = Counter(groups.values())
-    return {label: group if sizes[group] > 2 else label for label, group in groups.items()}
+    """Return the group of each view: the method if it has more than two networks at their ends, or steps of one."""
+    methods, ends = tables.methods, _ends(tables.views)
+    sizes = Counter(methods[label] for label in ends)
+    return {label: method if sizes[method] > 2 else label for label, method in methods.items()}
+
+
+def _ends(views: Sequence[View]) -> list[str]:
+    """Return the last view of each network, or every view if there is only one network."""
+    last = {view.network: view.label for view in views}
+    return [view.label for view in views] if len(last) == 1 else list(last.values())
 
 
 def _reached(rows: pd.DataFrame) -> str:
@@ -310,20 +335,36 @@ def _lowest_similarity(tables: Tables) -> list[str]:
     if MEASURES[name].direction != "similarity":
         return []
     if is_over_steps(tables.views):
-        rows = similarity_at_equal_steps(tables).dropna(subset="value")
-        rows = rows.loc[rows.groupby("network", sort=False)["value"].idxmin()]
-        parts = [f"{row.network} {row.value:.2f} at {row.layer}, step {row.step}" for row in rows.itertuples()]
-        reference = tables.views[0].network
-        return [f"Lowest {_label(name)} to the same layer of {reference} at the same step: {_listed(parts)}."]
-    table = tables["similarity"]
-    same = table[
-        (table["view_a"] == reference) & (table["view_b"] != reference) & (table["layer_a"] == table["layer_b"])
-    ].dropna(subset=name)
-    if same.empty:
-        return []
-    rows = same.loc[same.groupby("view_b", sort=False)[name].idxmin()]
-    parts = [f"{row.view_b} {getattr(row, name):.2f} at {row.layer_a}" for row in rows.itertuples()]
-    return [f"Lowest {_label(name)} to the same layer of {reference}: {_listed(parts)}."]
+        rows = similarity_at_equal_steps(tables).assign(view=lambda table: table["network"], at=_at_step)
+        head = f"to the same layer of {tables.views[0].network} at the same step"
+    else:
+        rows = _to_same_layer(tables["similarity"], reference, name)
+        head = f"to the same layer of {reference}"
+    groups = _groups(tables)
+    groups |= {view.network: groups[view.label] for view in tables.views if groups[view.label] != view.label}
+    parts = _lowest_by_group(rows.dropna(subset="value"), groups)
+    return [f"Lowest {_label(name)} {head}: {_shortly(parts)}."] if parts else []
+
+
+def _at_step(table: pd.DataFrame) -> pd.Series:
+    return table["layer"].astype(str) + ", step " + table["step"].astype(str)
+
+
+def _to_same_layer(table: pd.DataFrame, reference: str, measure: str) -> pd.DataFrame:
+    """Return the view, place and similarity of each layer to the same layer of the reference."""
+    is_same = table["layer_a"] == table["layer_b"]
+    rows = table[is_same & (table["view_a"] == reference) & (table["view_b"] != reference)]
+    return rows.assign(view=rows["view_b"], at=rows["layer_a"], value=rows[measure])
+
+
+def _lowest_by_group(rows: pd.DataFrame, groups: dict[str, str]) -> list[str]:
+    """Return the lowest similarity and its place of each network, or of all networks of a method."""
+    rows = rows.assign(group=[groups.get(view, view) for view in rows["view"]])
+    parts = []
+    for group, every in rows.groupby("group", sort=False):
+        lowest, n = every.loc[every["value"].idxmin()], every["view"].nunique()
+        parts.append(f"{group} {lowest['value']:.2f} at {lowest['at']}{f' (of {n} networks)' if n > 1 else ''}")
+    return parts
 
 
 def _incomplete(tables: Tables) -> list[str]:
@@ -339,10 +380,15 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
-def _listed(parts: Iterable[str]) -> str:
+def _listed(parts: Iterable[str], most: int = _MOST_NAMED) -> str:
     parts = list(parts)
-    more = len(parts) - _MOST_NAMED
-    return ", ".join(parts if more <= 0 else [*parts[:_MOST_NAMED], f"and {more} more"])
+    more = len(parts) - most
+    return ", ".join(parts if more <= 0 else [*parts[:most], f"and {more} more"])
+
+
+def _shortly(parts: Iterable[str]) -> str:
+    """Return at most a few parts; the tables and charts have all."""
+    return _listed(parts, _MOST_LISTED)
 
 
 def _at_most(sentences: Sequence[str], rest: str) -> list[str]:

@@ -36,7 +36,7 @@ _MEANINGS = {
 
 
 class Answer(NamedTuple):
-    """Sentences that answer the question of a comparison of arms, and those with the details."""
+    """Sentences that answer the question of a comparison of arms, and those with the definitions and details."""
 
     first: list[str]
     details: list[str]
@@ -50,10 +50,10 @@ def answer(tables: Mapping[str, pd.DataFrame]) -> Answer:
     effects = without_controls_alone(effects)
     known, roles = effects[effects["status"] == "ok"], _roles(arms)
     methods = [rows for _, rows in known.groupby("method", sort=False)]
-    leads = [_lead(rows, arms) for rows in methods if rows["control"].eq("").any() and rows["control"].ne("").any()]
+    leads = [_lead(rows, arms) for rows in methods if rows["control"].eq("").any()]
     sentences = [_sentence(rows, roles) for _, rows in known.groupby(["method", "control"], sort=False)]
     first, then = (leads, sentences) if leads else (sentences, [])
-    return Answer([*first, *_poor_controls(arms), _bands(tables["attribution"])], [*then, *_arms(arms)])
+    return Answer([*first, *_poor_controls(arms)], [_bands(tables["attribution"]), *then, *_arms(arms)])
 
 
 def without_controls_alone(effects: pd.DataFrame) -> pd.DataFrame:
@@ -147,12 +147,12 @@ def _cell(rows: pd.DataFrame) -> str:
         if len(each):
             largest = each.iloc[int(each["difference"].abs().to_numpy().argmax())]
             what = "different" if rows["between"].notna().all() else word
-            parts.append(f"{what} at {_layers(each['depth'])}, {'' if len(each) == 1 else 'largest '}{_size(largest)}")
+            where = _layers(each["depth"], len(rows))
+            parts.append(f"{what} at {where}, {'' if len(each) == 1 else 'largest '}{_size(largest)}")
     for verdict in _VERDICTS[1:]:
         each = rows[rows["verdict"] == verdict]
         if len(each):
-            where = f"all {len(rows)} layers" if len(each) == len(rows) else _layers(each["depth"])
-            parts.append(f"{verdict} at {where}")
+            parts.append(f"{verdict} at {_layers(each['depth'], len(rows))}")
     return "; ".join(parts)
 
 
@@ -163,30 +163,45 @@ def _lead(effects: pd.DataFrame, arms: pd.DataFrame) -> str:
     last = effects[effects["at"] == in_total["at"].iloc[-1]]
     total, beyond = last[last["control"] == ""], last[last["control"] != ""]
     method, base = str(total["method"].iloc[0]), str(total["base"].iloc[0])
-    changes = [_change(str(quantity), rows) for quantity, rows in total.groupby("quantity", sort=False)]
     controls = [f"{_beyond_at(rows, arms)} {_different(rows)}" for _, rows in beyond.groupby("control", sort=False)]
     if len(controls) > 1:
         controls.append(f"beyond all of these {_different(beyond)}")
     besides = [each for each in others.get(method, "").split(", ") if each[:5] not in ("", "rule ")]
-    confound = f" Besides its rule it has {', '.join(besides)} ({base} in parentheses)." if besides else ""
-    head = f"What {method} changed {_when(last['at'].iloc[0])} ({_n_seeds(last)}, {_against(total, arms)})"
-    return f"{head}: {'; '.join(changes)}.{confound} Its difference from each control: {'; '.join(controls)}."
+    confound = f" Besides its rule, {method} has {', '.join(besides)} ({base} in parentheses)." if besides else ""
+    changed = _change(method, f"{base}{_note(total, arms)}", total)
+    tail = f" Its difference from each control: {'; '.join(controls)}." if controls else ""
+    return f"{_when(last['at'].iloc[0])}, {changed} ({_n_seeds(last)}).{confound}{tail}"
 
 
 def _when(at: str) -> str:
-    """Return the name of an aligned step in a sentence."""
-    return "by the end of training" if at == "100 %" else f"by {at} of training" if at.endswith("%") else f"at {at}"
+    """Return the name of an aligned step at the start of a sentence."""
+    return "By the end of training" if at == "100 %" else f"By {at} of training" if at.endswith("%") else f"At {at}"
 
 
-def _change(quantity: str, rows: pd.DataFrame) -> str:
-    """Return at which layers a quantity is different, or how many are equivalent and undecided."""
-    different = rows[rows["verdict"] == "different"]
-    if different.empty:
-        counts = [f"{n} {name}" for name in _VERDICTS[1:] if (n := int((rows["verdict"] == name).sum()))]
-        return f"{quantity_label(quantity)} at no layer ({', '.join(counts)})"
+def _change(method: str, base: str, total: pd.DataFrame) -> str:
+    """Return in which quantities a method differs from the reference, is equivalent to it, and neither."""
+    differing, equivalent, neither = [], [], []
+    for quantity, rows in total.groupby("quantity", sort=False):
+        label, found = quantity_label(str(quantity)), rows[rows["verdict"] == "different"]
+        if len(found):
+            differing.append(f"{label} at {_layers(found['depth'], len(rows))}, {_largest(found)}")
+        elif rows["verdict"].eq("equivalent").all():
+            equivalent.append(f"{label} at {_layers(rows['depth'], len(rows))}")
+        else:
+            counts = [f"{n} {name}" for name in _VERDICTS[1:] if (n := int((rows["verdict"] == name).sum()))]
+            neither.append(f"{label} at any layer ({', '.join(counts)})")
+    said = [
+        (differing, f"{method} differs from {base} in", "; and in "),
+        (equivalent, f"{'it' if differing else method} is equivalent to {base} in", " and "),
+        (neither, f"{'it' if differing or equivalent else method} is not shown to differ from {base} in", " or "),
+    ]
+    return "; ".join(f"{head} {between.join(parts)}" for parts, head, between in said if parts)
+
+
+def _largest(different: pd.DataFrame) -> str:
+    """Return the largest difference and its layer."""
     largest = different.iloc[int(different["difference"].abs().to_numpy().argmax())]
-    size = _size(largest) if len(different) == 1 else f"largest {_size(largest)} at layer {largest['depth']}"
-    return f"{quantity_label(quantity)} at {_layers(different['depth'])}, {size}"
+    return _size(largest) if len(different) == 1 else f"largest {_size(largest)} at layer {largest['depth']}"
 
 
 def _different(rows: pd.DataFrame) -> str:
@@ -212,8 +227,11 @@ def _why_no_layer(rows: pd.DataFrame) -> str:
     return "some equivalent" if "equivalent" in found else "with different signs"
 
 
-def _layers(depths: Iterable[int]) -> str:
+def _layers(depths: Iterable[int], n_layers: int = 0) -> str:
+    """Return layers as ranges, such as "layers 1-4, 7"; or "all 8 layers" if they are all of several."""
     numbers = [int(depth) for depth in depths]
+    if len(numbers) == n_layers > 1:
+        return f"all {n_layers} layers"
     return f"layer{'s' if len(numbers) > 1 else ''} {_ranges(numbers)}"
 
 

@@ -76,6 +76,17 @@ class Tables(Mapping[str, "pd.DataFrame"]):
         """The measures in the table of similarities; figures show the first."""
         return [str(name) for name in self["similarity"] if name not in TABLES["similarity"].columns]
 
+    @property
+    def methods(self) -> dict[str, str]:
+        """The method of each view by its label; networks that differ in their seeds share one, at every step."""
+        named = dict(zip(self["probes"]["view"], self["probes"]["method"], strict=True))
+        return {
+            view.label: str(named[view.label]).removesuffix(f", step {view.step}")
+            if named.get(view.label, view.label) != view.label
+            else view.network
+            for view in self.views
+        }
+
     def rdm(self, view: int, layer: str) -> NDArray[Any]:
         """Return the condensed dissimilarity matrix of a layer, by the position of the view."""
         self.check_current()

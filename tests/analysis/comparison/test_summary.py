@@ -76,7 +76,7 @@ def test_the_summary_names_the_layers_where_class_structure_arises() -> None:
 
 
 @pytest.mark.parametrize("of", ["seeds", "steps"])
-def test_class_structure_of_several_seeds_or_steps_is_given_as_ranges(of: str) -> None:
+def test_class_structure_of_several_seeds_is_given_as_ranges_and_of_steps_at_the_last(of: str) -> None:
     values = {"a": [0.1, 0.5, 0.5], "b": [0.1, 0.2, 0.8], "c": [0.1, 0.6, 0.6], "d": [0.4, 0.4, 0.4], "e": [np.nan] * 3}
     views = [replace(finished(label, 0.5), network="net" if label in "abc" else label) for label in values]
     methods = [view.network if of == "seeds" else view.label for view in views]
@@ -86,9 +86,12 @@ def test_class_structure_of_several_seeds_or_steps_is_given_as_ranges(of: str) -
     if of == "seeds":
         views = [finished(label, 0.5) for label in values]
     summary = summarise(planted(views, probes=probes, class_structure=structure(**values)))
+    net = {
+        "seeds": "net at layers 2 to 3 of 3 (3 views, final values 0.50 to 0.80)",
+        "steps": "c at hidden.2 (2 of 3, final value 0.60)",  # the last
+    }
     assert [sentence for sentence in summary if "class structure" in sentence.lower()] == [
-        "Class structure reaches 90 % of its final value: net at layers 2 to 3 of 3 (3 views, final values 0.50 to "
-        "0.80), d at hidden.1 (1 of 3, final value 0.40).",
+        f"Class structure reaches 90 % of its final value: {net[of]}, d at hidden.1 (1 of 3, final value 0.40).",
         "Where class structure arises in e is not known: no value for the last layer, 'hidden.3'.",
     ]
 
@@ -107,6 +110,37 @@ def test_the_summary_gives_accuracies_of_finished_networks() -> None:
     views = [finished("a", 0.51249), finished("b", 0.75), View("c", Stub(Path("c"), {"state": "running"}), 4)]
     sentence = "Test accuracy on 60 held-out examples: a 0.512, b 0.750."
     assert sentence in summarise(planted(views))
+
+
+def test_networks_of_one_method_are_summarised_rather_than_listed() -> None:
+    names = [f"sg/seed-{k}" for k in range(3)]
+    views = [finished(name, 0.5 + 0.1 * k) for k, name in enumerate(["bp", *names])]
+    probes = pd.DataFrame(
+        {"view": ["bp", *names], "method": ["bp", "sg", "sg", "sg"], "C_at_edge": False, "accuracy": 0.5}
+    )
+    table = similarity(*[("bp", 1, name, 1, 0.9 - 0.1 * k) for k, name in enumerate(names)])
+    summary = summarise(planted(views, probes=probes, similarity=table))
+    assert "Test accuracy on 60 held-out examples: bp 0.500, sg 0.700 (mean of 3 networks, 0.600 to 0.800)." in summary
+    assert summary[-1] == "Lowest CKA to the same layer of bp: sg 0.70 at hidden.1 (of 3 networks)."
+
+
+def test_of_many_networks_six_are_named_and_the_others_counted() -> None:
+    summary = summarise(planted([finished(f"n{k}", 0.5) for k in range(9)]))
+    (sentence,) = (each for each in summary if each.startswith("Test accuracy"))
+    assert sentence.endswith("n5 0.500, and 3 more.")
+
+
+def test_the_first_and_the_last_step_of_a_network_stand_for_all() -> None:
+    views = [replace(finished(f"step {k}", 0.5, step=k), network="net") for k in range(5)]
+    first = pd.DataFrame(
+        [(f"step {k}", 0.9, float(k + 1), f"h{k + 1}", 5, "ok") for k in range(5)],
+        columns=["view", "fraction", "depth", "layer", "n_layers", "status"],
+    ).assign(method=lambda table: table["view"], message="", target="label")
+    probes = pd.DataFrame({"view": ["step 0"], "method": ["step 0"], "C_at_edge": [False], "accuracy": [0.5]})
+    assert (
+        "First layer whose probe reaches 90 % of the last layer's accuracy: step 0 at h1 (1 of 5), step 4 at h5 (5 of "
+        "5)."
+    ) in summarise(planted(views, first_layers=first, probes=probes))
 
 
 def test_an_accuracy_is_not_given_for_an_earlier_step() -> None:

@@ -78,7 +78,8 @@ def test_each_contrast_is_one_sentence_with_the_numbers_of_the_table(
 def test_the_answer_comes_first_and_says_what_bands_and_verdicts_are(arm_comparison: ComparisonResult) -> None:
     first, poor, bands, second, *rest = arm_comparison.summary()
     assert poor.startswith("Controls with a much lower test accuracy: ")
-    assert first.startswith("What sg changed by the end of training (n = 3 seeds, against bp): CKA at ")
+    assert first.startswith("By the end of training, sg ")
+    assert "(n = 3 seeds)" in first
     assert "beyond all of these" in first
     assert second.startswith("sg against bp (n = 3 seeds): ")
     n = len(arm_comparison.tables["attribution"])
@@ -116,8 +117,9 @@ def test_the_lead_names_layers_in_total_beyond_each_control_and_beyond_all() -> 
     ]
     controls = (arm("slow", "schedule-matched"), arm("short", "truncated"))
     assert answer(frames(effects, *controls)).first[0] == (
-        "What sg changed by the end of training (n = 5 seeds, against bp): CKA at layers 1-2, largest +0.100 [+0.060, "
-        "+0.140] at layer 1; probe accuracy at no layer (1 equivalent, 2 undecided). Its difference from each control: "
+        "By the end of training, sg differs from bp in CKA at layers 1-2, largest +0.100 [+0.060, +0.140] at layer 1; "
+        "it is not shown to differ from bp in probe accuracy at any layer (1 equivalent, 2 undecided) (n = 5 seeds). "
+        "Its difference from each control: "
         "beyond schedule (slow) CKA at layers 2-3, probe accuracy above at layer 3; beyond truncation (short) CKA at "
         "layers 1-2; beyond all of these CKA at layers 2-3, probe accuracy above at layer 3."
     )
@@ -205,7 +207,7 @@ def test_the_lead_names_other_settings_and_what_is_open() -> None:
     tables = frames(effects, arm("slow", "schedule-matched"))
     tables["arms"].loc[tables["arms"]["arm"] == "sg", "differs"] = "rule sg (backprop), epochs 4 (2), width 8 (9)"
     (first, *_) = answer(tables).first
-    assert "Besides its rule it has epochs 4 (2), width 8 (9) (bp in parentheses)." in first
+    assert "Besides its rule, sg has epochs 4 (2), width 8 (9) (bp in parentheses)." in first
     assert first.endswith("Its difference from each control: beyond schedule (slow) no layer (all undecided).")
 
 
@@ -233,9 +235,31 @@ def test_a_method_without_a_defined_total_has_no_lead() -> None:
     assert first.startswith("sg beyond schedule (slow)")
 
 
-def test_without_controls_there_is_no_lead() -> None:
-    (first, *_) = answer(frames([effect(verdict="equivalent")])).first
-    assert first.startswith("sg against bp (n = 5 seeds): ")
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (("equivalent", "equivalent"), "sg is equivalent to bp in CKA at layer 1 and probe accuracy at layer 1"),
+        (
+            ("different", "different"),
+            "sg differs from bp in CKA at layer 1, +0.100 [+0.060, +0.140]; and in probe accuracy at layer 1, +0.100 "
+            "[+0.060, +0.140]",
+        ),
+        (
+            ("different", "equivalent"),
+            "sg differs from bp in CKA at layer 1, +0.100 [+0.060, +0.140]; it is equivalent to bp in probe accuracy "
+            "at layer 1",
+        ),
+        (
+            ("undecided", "undecided"),
+            "sg is not shown to differ from bp in CKA at any layer (1 undecided) or probe accuracy at any layer (1 "
+            "undecided)",
+        ),
+    ],
+)
+def test_without_controls_the_lead_is_one_plain_sentence(verdicts: tuple[str, str], said: str) -> None:
+    first, second = verdicts
+    effects = [effect(verdict=first), effect(verdict=second, quantity="accuracy", between=None)]
+    assert answer(frames(effects)).first == [f"By the end of training, {said} (n = 5 seeds)."]
 
 
 @pytest.mark.parametrize(
@@ -252,13 +276,13 @@ def test_the_layers_that_differ_are_named_if_some_do(depths: list[int], words: s
     effects = [
         effect(depth=k, layer=f"hidden.{k}", verdict="different" if k in depths else "equivalent") for k in range(1, 6)
     ]
-    sentence = answer(frames(effects)).first[0]
+    sentence = answer(frames(effects)).details[1]
     assert words is None or words in sentence
     assert ("differ)" in sentence or "differs)" in sentence) == (words is not None)
 
 
 def test_at_one_step_no_step_is_named() -> None:
-    sentence = answer(frames([effect(), effect(depth=2, layer="hidden.2", difference=-0.3)])).first[0]
+    sentence = answer(frames([effect(), effect(depth=2, layer="hidden.2", difference=-0.3)])).details[1]
     assert sentence == (
         "sg against bp (n = 5 seeds): CKA different at all 2 layers, largest -0.300 [+0.060, +0.140] at hidden.2."
     )
@@ -266,9 +290,9 @@ def test_at_one_step_no_step_is_named() -> None:
 
 def test_undefined_differences_are_not_counted() -> None:
     undefined = effect(depth=2, layer="hidden.2", difference=float("nan"), verdict="", status="failed")
-    sentences = answer(frames([effect(), undefined])).first
-    assert sentences[0] == "sg against bp (n = 5 seeds): CKA different, +0.100 [+0.060, +0.140] at hidden.1."
-    assert "cover the difference between arms" in sentences[1]
+    bands, sentence = answer(frames([effect(), undefined])).details
+    assert sentence == "sg against bp (n = 5 seeds): CKA different, +0.100 [+0.060, +0.140] at hidden.1."
+    assert "cover the difference between arms" in bands
 
 
 def test_a_control_that_is_not_matched_is_named() -> None:
