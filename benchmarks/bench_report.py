@@ -73,7 +73,7 @@ def measured(repeats: int) -> tuple[float, float, list[float]]:
         save_figures(drawings, Path(name) / "figures")
         page = Path(name) / "report.html"
         start = time.perf_counter()
-        write_report(page, "Random", tables, drawings, Path(name) / "figures", command="repsim")
+        write_report(page, tables, drawings, Path(name) / "figures", command="repsim")
         seconds = time.perf_counter() - start
         return page.stat().st_size / 1e6, seconds, [seconds_to_open(page) for _ in range(repeats)]
 

@@ -363,7 +363,7 @@ def _lowest_by_group(rows: pd.DataFrame, groups: dict[str, str]) -> list[str]:
     parts = []
     for group, every in rows.groupby("group", sort=False):
         lowest, n = every.loc[every["value"].idxmin()], every["view"].nunique()
-        parts.append(f"{group} {lowest['value']:.2f} at {lowest['at']}{f' (of {n} networks)' if n > 1 else ''}")
+        parts.append(f"{group} {lowest['value']:.2f} at {lowest['at']}{f' (lowest of {n})' if n > 1 else ''}")
     return parts
 
 

@@ -11,8 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from analysis.comparison.attribution.answer import contrast_titles, quantity_label
+from analysis.comparison.tables.probe_tables import score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
+from analysis.plots.styles import method_styles
 from analysis.report.charts import possible_charts
 from analysis.report.embedding import Embedding, aligned, classical_mds, pca
 from analysis.report.packing import Arrays
@@ -40,21 +43,34 @@ def page_content(tables: Tables) -> tuple[dict[str, Any], Arrays]:
     content = {
         "distance": tables.config.distance,
         "views": [
-            {"label": v.label, "network": v.network, "step": v.step, "layers": list(v.activations), "fits": fit}
+            {
+                **{"label": v.label, "network": v.network, "method": tables.methods[v.label], "step": v.step},
+                **{"layers": list(v.activations), "fits": fit},
+            }
             for v, fit in zip(views, fits, strict=True)
         ],
+        "styles": _styles(tables),
+        "targets": [{"name": name, "score": score} for name, score in score_columns(tables["probes"]).items()],
+        "quantities": {str(name): quantity_label(str(name)) for name in tables["attribution"]["quantity"].unique()},
+        "contrasts": [[*pair, title] for pair, title in contrast_titles(tables).items()],
         "stimuli": _stimuli(tables, test[shown]),
         "measures": describe_measures(tables),
         "charts": [
             {"name": name, "heading": each.heading, "table": each.table, "value": each.value, "ylabel": each.ylabel}
             for name, each in possible_charts(tables).items()
         ],
-        "chance": _number(tables["probes"]["chance"].iloc[0]) if len(tables["probes"]) else None,
         "has_log_loss": _has_log_loss(tables),
         "tables": {name: _columns(table) for name, table in _small_tables(tables).items()},
         "arrays": arrays.index,
     }
     return content, arrays
+
+
+def _styles(tables: Tables) -> dict[str, dict[str, str]]:
+    """Return the look of each method, and of each arm that no method is named like."""
+    names = [*tables.methods.values(), *map(str, tables["arms"]["arm"])]
+    styles = method_styles(list(dict.fromkeys(names)))
+    return {name: {"colour": each.colour, "dash": each.dash, "symbol": each.symbol} for name, each in styles.items()}
 
 
 def _count_layers(tables: Tables) -> int:

@@ -19,29 +19,35 @@ from analysis.report.charts import possible_charts
 from analysis.report.content import page_content
 from analysis.report.packing import pack, pack_json
 from analysis.report.print_figures import embed_figure
-from analysis.report.sections import TABLES_IN_SECTIONS, TABLES_SHOWN, describe_methods
+from analysis.report.sections import TABLES_IN_SECTIONS, TABLES_SHOWN, describe_methods, title_of
 
 __all__ = ["SCRIPTS", "as_html", "render", "template", "write_report"]
 
 # In the order in which they are joined, within one function.
-SCRIPTS = ("data", "dom", "files", "chart", "curves", "matrix", "explorer", "sections", "main")
+SCRIPTS = (
+    *("data", "dom", "files", "pdf", "methods", "chart", "curves", "matrix"),
+    *("explorer", "sections", "lead", "main"),
+)
 
 
 def write_report(
-    path: Path, title: str, tables: Tables, drawings: Sequence[Drawing], figures: Path, *, command: str
+    path: Path, tables: Tables, drawings: Sequence[Drawing], figures: Path, *, command: str
 ) -> None:
     """Write the report of a comparison as one HTML file that works offline."""
     content, arrays = page_content(tables)
+    words = describe_methods(tables)
     first, details = answer(tables)
     page = render(
         "report.html.j2",
-        title=title,
+        title=title_of(tables),
         answer=first,
         details=details,
         answer_table=_table_html(answer_table(tables)) if details else "",
         summary=summarise(tables)[len(first) + len(details) :],
         undefined=undefined_sentences(tables),
-        words=describe_methods(tables),
+        words=words,
+        seeds=words["seeds"],
+        n_networks=len({view.network for view in tables.views}),
         charts={name: (chart, chart.words(tables)) for name, chart in possible_charts(tables).items()},
         drawings=[embed_figure(drawing, figures) for drawing in drawings],
         has={name: len(tables[name]) > 0 for name in ("training", "gradients", "probe_differences")},

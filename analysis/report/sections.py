@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.config.recorded_steps import is_trained_here
+from analysis.config.roles import METHOD, REFERENCE
 from analysis.own_parts.registries import KINDS
 from repsim.registration import add_installed
 from repsim.similarity import MEASURES
@@ -25,12 +27,42 @@ __all__ = [
     "describe_measures",
     "describe_methods",
     "own_report_table",
+    "title_of",
 ]
 
 _ABSENT = "\u2013"
+_MOST_IN_TITLE = 4
 
 
 # Texts
+
+
+def title_of(tables: Tables) -> str:
+    """Return a title that names each method with the number of its networks, but no more than a few."""
+    arms = tables["arms"].drop_duplicates("arm")
+    if len(arms):
+        n_seeds = dict(zip(arms["arm"], arms["n_seeds"], strict=True))
+        roles = dict(zip(arms["arm"], arms["role"], strict=True))
+        of = {role: [_counted(arm, n_seeds[arm]) for arm in roles if roles[arm] == role] for role in (METHOD, REFERENCE)}
+        n_controls = sum(role not in of for role in roles.values())
+        more = f", with {n_controls} control{'s' if n_controls > 1 else ''}" if n_controls else ""
+        return f"{_some(of[METHOD])} compared with {_some(of[REFERENCE][:1])}{more}"
+    networks = {view.network: tables.methods[view.label] for view in tables.views}
+    if len(networks) == 1:
+        return f"Analysis of {tables.views[0].run_name}"
+    counts = Counter(networks.values())
+    return f"Comparison of {_some([_counted(name, n) for name, n in counts.items()])}"
+
+
+def _counted(name: str, n: int) -> str:
+    return f"{name} ({n} seeds)" if n > 1 else name
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return up to four names as a list in a sentence, or three and the number of the others."""
+    if len(names) > _MOST_IN_TITLE:
+        return f"{', '.join(names[: _MOST_IN_TITLE - 1])} and {len(names) - _MOST_IN_TITLE + 1} others"
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])
 
 
 def describe_methods(tables: Tables) -> dict[str, str]:
@@ -39,6 +71,8 @@ def describe_methods(tables: Tables) -> dict[str, str]:
     return {
         "probes": f"{_describe_probes(tables)} {_describe_bands(tables)}",
         "differences": _describe_differences(tables),
+        "seeds": _describe_seeds(tables),
+        "first": str(tables["probes"]["method"].iloc[0]),
         "rdm": f"{distance.capitalize()} distance between the activations of held-out stimuli, ordered by class.",
     }
 
@@ -62,9 +96,17 @@ def _describe_targets(tables: Tables) -> str:
     parts = [f"the classes of {', '.join(classes)}"] if classes else []
     parts += [f"the values of {', '.join(quantities)} (by ridge regression, with R²)"] if quantities else []
     return (
-        f" Probes of {' and of '.join(parts)} are in the figure of other targets and in the tables below; the chart "
-        "shows the label."
+        f" Probes of {' and of '.join(parts)} are in the figure of other targets and in the tables below; choose the "
+        "target above the chart."
     )
+
+
+def _describe_seeds(tables: Tables) -> str:
+    """Say what the band of a method is, if there are three or more networks of one."""
+    networks = {view.network: tables.methods[view.label] for view in tables.views}
+    if max(Counter(networks.values()).values()) < 3:
+        return ""
+    return "Networks of one method are one line: their mean, with its 95 % interval over networks (Student's t)."
 
 
 def _describe_bands(tables: Tables) -> str:

@@ -34,9 +34,7 @@ def assemble(folder: Path, *, plan: AnalysisPlan) -> None:
             check_any_defined(tables)
             drawings = list(draw_figures(tables))
             save_figures(drawings, staging / "figures")
-            write_report(
-                staging / "report.html", plan.title, tables, drawings, staging / "figures", command=plan.command
-            )
+            write_report(staging / "report.html", tables, drawings, staging / "figures", command=plan.command)
             if sections := read_sections(folder):
                 (staging / "report.html").write_bytes(insert_sections(staging / "report.html", sections))
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}

@@ -274,7 +274,7 @@ def test_a_figure_of_a_script_is_in_the_result_and_in_the_report(
     assert len(comparison.plot("log_loss").lines) == 1
     drawings = list(draw_figures(comparison.tables, "log_loss"))
     save_figures(drawings, tmp_path / "figures")
-    write_report(tmp_path / "a.html", "A", comparison.tables, drawings, tmp_path / "figures", command="mine")
+    write_report(tmp_path / "a.html", comparison.tables, drawings, tmp_path / "figures", command="mine")
     assert '<figure id="log_loss" class="printed" data-table="probes">' in (tmp_path / "a.html").read_text()
     with pytest.raises(ValueError, match=r"Choose one of: .*signals, log_loss"):
         comparison.plot("umap")

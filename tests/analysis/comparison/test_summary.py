@@ -121,7 +121,7 @@ def test_networks_of_one_method_are_summarised_rather_than_listed() -> None:
     table = similarity(*[("bp", 1, name, 1, 0.9 - 0.1 * k) for k, name in enumerate(names)])
     summary = summarise(planted(views, probes=probes, similarity=table))
     assert "Test accuracy on 60 held-out examples: bp 0.500, sg 0.700 (mean of 3 networks, 0.600 to 0.800)." in summary
-    assert summary[-1] == "Lowest CKA to the same layer of bp: sg 0.70 at hidden.1 (of 3 networks)."
+    assert summary[-1] == "Lowest CKA to the same layer of bp: sg 0.70 at hidden.1 (lowest of 3)."
 
 
 def test_of_many_networks_six_are_named_and_the_others_counted() -> None:

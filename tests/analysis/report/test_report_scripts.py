@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from py_mini_racer import MiniRacer
+from scipy import stats
 
 from analysis.report.packing import Arrays
 from analysis.report.page import template
 
-PURE = ("data", "dom", "files", "curves", "matrix")
+PURE = ("data", "dom", "files", "pdf", "methods", "curves", "matrix")
 # What these files need of a browser: an element keeps its text, and a Blob its bytes.
 BROWSER = """
 const matchMedia = () => ({ matches: false });
+const EXPORT = { width: 840, height: 560, scale: 3 };
 const utf8 = (text) => Uint8Array.from(unescape(encodeURIComponent(text)), (byte) => byte.charCodeAt(0));
 class TextEncoder { encode(text) { return utf8(text); } }
 class TextDecoder { decode(bytes) { return decodeURIComponent(escape(String.fromCharCode(...bytes))); } }
@@ -156,21 +158,52 @@ def test_urls_of_both_kinds_are_decoded(js: Any) -> None:
 
 
 def test_a_pdf_has_one_page_of_the_given_size_and_a_true_table_of_objects(js: Any) -> None:
-    jpeg = [0xFF, 0xD8, 1, 2, 3, 0xFF, 0xD9]
+    page = {"lines": ["0 0 m"], "pictures": [{"width": 2, "height": 1, "data": [1, 2, 3]}]}
     pdf = bytes(
-        js("pdfOf(Uint8Array.from(a), b, c).bytes", jpeg, {"width": 30, "height": 20}, {"width": 800, "height": 400})
+        js("pdfOf({ ...a, opacities: new Map([['0.5 1', 'G0']]) }, b).bytes", page, {"width": 800, "height": 400})
     )
     assert pdf.startswith(b"%PDF-1.4\n")
     assert pdf.endswith(b"%%EOF\n")
     assert b"/MediaBox [0 0 600 300]" in pdf
-    assert b"/Width 30 /Height 20" in pdf
-    assert b"/Length 7 >>\nstream\n" + bytes(jpeg) + b"\nendstream" in pdf
+    assert b"/G0 << /ca 0.5 /CA 1 >>" in pdf
+    assert b"/Width 2 /Height 1" in pdf
     start = int(pdf.rsplit(b"startxref\n", 1)[1].split()[0])
-    assert pdf[start:].startswith(b"xref\n0 6\n")
+    assert pdf[start:].startswith(b"xref\n0 8\n")
     places = re.findall(rb"(\d{10}) 00000 n", pdf)
-    assert len(places) == 5
+    assert len(places) == 7
     for number, place in enumerate(places, start=1):
         assert pdf[int(place) :].startswith(b"%d 0 obj" % number)
+
+
+@pytest.mark.parametrize(
+    ("path", "operators"),
+    [
+        ("M1,2L3,4Z", "1 2 m\n3 4 l\nh"),
+        ("m1 2 3 4h-1v.5", "1 2 m\n4 6 l\n3 6 l\n3 6.5 l"),  # relative, and a move that goes on as a line
+        ("M0,0C1,1,2,1,3,0S5,-1,6,0", "0 0 m\n1 1 2 1 3 0 c\n4 -1 5 -1 6 0 c"),
+        ("M0,0Q3,3,6,0", "0 0 m\n2 2 4 2 6 0 c"),
+        ("M1e1,0", "10 0 m"),
+    ],
+)
+def test_a_path_is_drawn_by_the_operators_of_a_pdf(js: Any, path: str, operators: str) -> None:
+    assert js("pathOperations(a)", path) == operators
+
+
+def test_an_arc_becomes_curves_on_its_circle(js: Any) -> None:
+    curves = js("arcCurves(5, 0, 5, 5, 0, 1, 1, -5, 0)")  # half a circle
+    assert len(curves) == 2
+    np.testing.assert_allclose([curve[4:] for curve in curves], [[0, 5], [-5, 0]], atol=1e-9)
+    start = np.array([5.0, 0.0])
+    for curve in np.array(curves).reshape(-1, 3, 2):
+        middle = (start + 3 * curve[0] + 3 * curve[1] + curve[2]) / 8
+        assert np.hypot(*middle) == pytest.approx(5, abs=2e-3)
+        start = curve[2]
+    assert js("pathCommands('M7,0A7,7 0 11-7,0')[1]") == ["A", [7, 7, 0, 1, 1, -7, 0]]  # flags without a space
+
+
+def test_text_of_a_pdf_escapes_the_letters_that_its_font_lacks(js: Any) -> None:
+    assert bytes.fromhex(js("pdfText(a)", "R² (−1)")[1:-1]) == b"R\xb2 (\x961)"
+    assert bytes.fromhex(js("pdfText(a)", "中")[1:-1]) == b"\\u4e2d"
 
 
 # Curves
@@ -188,12 +221,71 @@ def test_a_band_is_interrupted_where_it_is_unknown(js: Any) -> None:
     assert traces[1]["fillcolor"] == "rgba(1,115,178,0.16)"
 
 
-def test_networks_differ_in_colour_and_their_steps_in_dashes(js: Any) -> None:
-    views = [{"network": name, "label": str(k)} for k, name in enumerate("aab")]
-    js("(content = a, 0)", {"views": views})
-    styles = js("viewStyles()")
-    assert [style["colour"] for style in styles] == [0, 0, 1]
-    assert [style["dash"] for style in styles] == [1, 0, 0]  # the last step of each network is solid
+STYLE = {"colour": "#0070bd", "dash": "solid", "symbol": "circle"}
+
+
+def with_views(engine: Any, *views: tuple[str, str, str, int]) -> list[str]:
+    """Give the script views (label, network, method, step), and return their labels."""
+    names = ("label", "network", "method", "step")
+    named = [dict(zip(names, view, strict=True)) for view in views]
+    styles = {method: STYLE for _, _, method, _ in views}
+    engine.eval(f"content = {json.dumps({'views': named, 'styles': styles})}; networks.length = 0; collectNetworks();")
+    return [label for label, *_ in views]
+
+
+CURVES = "new MethodCurves(a.map(([view, x, y]) => ({ view, x, y })), ({ x, y }) => ({ x, y }))"
+
+
+def test_networks_of_a_method_are_one_line_with_its_interval_and_shown_singly_on_request(engine: Any, js: Any) -> None:
+    labels = with_views(engine, *[(f"sg{k}", f"sg{k}", "sg", 9) for k in range(3)], ("bp", "bp", "bp", 9))
+    rows = [[label, x, k + x] for k, label in enumerate(labels) for x in (0, 1)]
+    sg, bp = js(f"{CURVES}.curves()", rows)
+    assert (sg["name"], [point["y"] for point in sg["points"]]) == ("sg (3 networks)", [1, 2])
+    half = 4.303 / np.sqrt(3)  # Student's t with two degrees of freedom, and a standard deviation of 1
+    np.testing.assert_allclose([sg["points"][0]["low"], sg["points"][0]["high"]], [1 - half, 1 + half], rtol=1e-9)
+    assert bp["name"] == "bp"
+    singly = js(f"(() => {{ const c = {CURVES}; c.areSeedsShown = true; return c.curves(); }})()", rows)
+    assert [curve["name"] for curve in singly] == ["sg0", "sg1", "sg2", "sg (3 networks)", "bp"]
+    assert [bool(curve.get("isFaint")) for curve in singly] == [True, True, True, False, False]
+
+
+def test_a_mean_is_missing_where_one_network_has_no_value(engine: Any, js: Any) -> None:
+    labels = with_views(engine, *[(f"sg{k}", f"sg{k}", "sg", 9) for k in range(3)])
+    (curve,) = js(f"{CURVES}.curves()", [[label, 0, None if k == 1 else k] for k, label in enumerate(labels)])
+    assert curve["points"][0]["y"] is None
+
+
+def test_the_last_step_of_each_network_is_shown_first(engine: Any, js: Any) -> None:
+    views = [(f"{name}, step {step}", name, name, step) for name in "ab" for step in (0, 5 if name == "a" else 7)]
+    labels = with_views(engine, *views)
+    rows = [[label, 0, k] for k, label in enumerate(labels)]
+    assert [curve["points"][0]["y"] for curve in js(f"{CURVES}.curves()", rows)] == [1, 3]
+    assert js(f"{CURVES}.stepTexts()", rows) == ["step 0", "step 5", "step 7", "last step of each"]
+    first = js(f"(() => {{ const c = {CURVES}; c.step = 0; return c.curves(); }})()", rows)
+    assert [curve["points"][0]["y"] for curve in first] == [0, 2]
+
+
+def test_every_step_of_a_single_network_is_a_curve_of_its_own_colour(engine: Any, js: Any) -> None:
+    labels = with_views(engine, *[(f"step {k}", "net", "net", k) for k in range(3)])
+    curves = js(f"{CURVES}.curves()", [[label, 0, k] for k, label in enumerate(labels)])
+    assert [curve["name"] for curve in curves] == labels
+    assert len({curve["colour"] for curve in curves}) == 3
+
+
+@pytest.mark.parametrize("df", [1, 5, 20, 21, 60, 1000])
+def test_quantiles_are_those_of_student(js: Any, df: int) -> None:
+    assert js("studentQuantile(a)", df) == pytest.approx(stats.t.ppf(0.975, df), abs=2e-3)
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.9, 1.1), (0.0, -0.05, 0.05), (200.0, 180.0, 220.0)])
+def test_a_constant_curve_lies_in_the_middle_of_a_sensible_axis(js: Any, value: float, low: float, high: float) -> None:
+    curves = [{"points": [{"y": value}, {"y": value * (1 + 1e-9)}]}]
+    np.testing.assert_allclose(js("roomyRange(a, false, [])", curves), [low, high], rtol=1e-6)
+
+
+def test_a_saved_picture_is_as_high_as_its_legend(js: Any) -> None:
+    assert js("exportSize(3, { width: 840, height: 560 }).height") == 560
+    assert js("exportSize(100, { width: 840, height: 560 }).height") == 2090
 
 
 def test_ticks_are_few_and_whole_or_logarithmic(js: Any) -> None:
@@ -250,5 +342,5 @@ def test_a_narrow_heat_map_has_its_colour_bar_above(js: Any) -> None:
     bar = js("heatmap([[1]], [0, 1], 'CKA', THEMES.light, MAGMA, true).colorbar")
     assert (bar["orientation"], bar["title"]) == ("h", {"text": "CKA", "side": "top"})
     assert js("isNarrow(459)") is True
-    assert js("matrixHeight(1000)") == 500
+    assert js("matrixHeight(1000)") == 480
     assert len(js("crosshair(1, 2, 3, 4, '#e0007a')")) == 3

@@ -3,6 +3,8 @@
 const CONFIG = { displayModeBar: false, responsive: false, typesetMath: false }; // dollars in names are dollars
 const MOST_TABLE_ROWS = 400;
 const EXPORT = { width: 840, height: 560, scale: 3 };
+const FONT = "system-ui, -apple-system, Segoe UI, Roboto, Liberation Sans, sans-serif";
+const PDF_FONT = "Helvetica, Arial, Liberation Sans, sans-serif"; // whose letters are as wide as those of a PDF
 const charts = [];
 const seen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) if (isIntersecting) charts.find(({ host }) => host === target).wake();
@@ -19,7 +21,7 @@ function axis(colours, more = {}) {
 function layout(colours, more) {
   return {
     paper_bgcolor: colours.paper, plot_bgcolor: colours.paper, showlegend: false, hovermode: "closest",
-    font: { color: colours.ink, size: 13, family: "system-ui, -apple-system, Segoe UI, Roboto, Liberation Sans, sans-serif" },
+    font: { color: colours.ink, size: 13, family: FONT },
     margin: { l: 50, r: 16, t: 12, b: 44 }, dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false,
     hoverlabel: { bgcolor: colours.paper, bordercolor: colours.soft, font: { color: colours.ink }, namelength: -1 }, ...more,
   };
@@ -27,8 +29,9 @@ function layout(colours, more) {
 
 /**
  * spec: name() and title() of the content; label for screen readers; controls: nodes; figure(colours, isExport) ->
- * {data, layout}; table() -> {columns, rows}; height(width); optional: short() -> a shorter table to read, hover(point),
- * click(point), keys(event) -> whether something moved, shapes(colours).
+ * {data, layout, size of a saved picture}; table() -> {columns, rows}; height(width); optional: short() -> a shorter table
+ * to read, isSquare: whether empty space below is cut off, hover(point), click(point), keys(event) -> whether something
+ * moved, hint: what can be pointed at, shapes(colours).
  */
 class Chart {
   constructor(host, spec) {
@@ -37,7 +40,7 @@ class Chart {
     this.heading = el("h3", { hidden: spec.heading === undefined }, spec.heading ?? "");
     this.plot = el("div", { class: "plot", role: focusable ? "application" : "img", "aria-label": spec.label, tabindex: focusable ? 0 : undefined });
     this.plot.style.minHeight = `${spec.height(host.clientWidth)}px`;
-    this.readout = el("div", { class: "readout", "aria-live": "polite", hidden: !focusable });
+    this.readout = el("div", { class: "readout", "aria-live": "polite", hidden: !focusable }, el("p", { class: "value" }, spec.hint ?? ""));
     this.note = el("p", { class: "note", hidden: true });
     const named = spec.named ?? spec.label;
     const images = Object.fromEntries(["PNG", "SVG", "PDF"].map((kind) => [kind, () => this.saveImage(kind)]));
@@ -69,12 +72,38 @@ class Chart {
     if (turn !== this.turn) return; // a later choice overtook this one
     const width = this.plot.clientWidth;
     const size = { width, height: this.spec.height(width) };
+    this.light = colours === THEMES.light ? null : await this.spec.figure(THEMES.light, false); // for paper
     await Plotly.react(this.plot, figure.data, { ...layout(colours, figure.layout), ...size }, CONFIG);
+    if (this.spec.isSquare) await this.cutEmpty(size.height);
     this.plot.style.minHeight = "";
     if (this.spec.heading !== undefined) this.heading.textContent = this.spec.title();
     this.listen();
     this.refreshTable();
     this.host.dataset.drawn = this.spec.name();
+  }
+
+  /** Make the plot as high as its square axes and their labels need. */
+  async cutEmpty(height) {
+    const { _size: place, yaxis } = this.plot._fullLayout;
+    const empty = Math.floor(place.h - (yaxis.domain[1] - yaxis.domain[0]) * place.h);
+    if (empty > 8) await Plotly.relayout(this.plot, { height: height - empty });
+  }
+
+  /** Draw in the light scheme and let the drawing shrink with the paper, all at once. */
+  toPaper() {
+    const { _fullLayout: whole } = this.plot;
+    if (!whole) return;
+    const { width, height } = whole;
+    if (this.light) Plotly.react(this.plot, this.light.data, { ...layout(THEMES.light, this.light.layout), width, height }, CONFIG);
+    this.plot.querySelectorAll(".svg-container").forEach((box) => box.style.setProperty("aspect-ratio", `${width} / ${height}`));
+    this.plot.querySelectorAll(".main-svg").forEach((svg) => svg.setAttribute("viewBox", `0 0 ${width} ${height}`));
+    this.plot.classList.add("on-paper");
+  }
+
+  toScreen() {
+    this.plot.classList.remove("on-paper");
+    this.plot.querySelectorAll(".main-svg").forEach((svg) => svg.removeAttribute("viewBox"));
+    if (this.light) this.draw();
   }
 
   listen() {
@@ -97,6 +126,7 @@ class Chart {
   }
 
   say(...nodes) {
+    this.isSaid = true;
     this.readout.replaceChildren(...nodes);
   }
 
@@ -105,22 +135,25 @@ class Chart {
     this.note.hidden = !text;
   }
 
-  /** Return a picture of the current chart in the light scheme, with its title. */
-  async image(format) {
+  /** Return a picture of the current chart in the light scheme, with its title, and its size. */
+  async image(format, family = FONT) {
     const figure = await this.spec.figure(THEMES.light, true);
+    const size = figure.size ?? this.spec.exported ?? EXPORT;
     const title = { text: verbatim(this.spec.title()), font: { size: 14 }, x: 0.02, xanchor: "left" };
     const more = { ...figure.layout, title, margin: { l: 60, r: 20, t: 48, b: 50 } };
-    return Plotly.toImage({ data: figure.data, layout: layout(THEMES.light, more), config: CONFIG }, { format, ...EXPORT, ...this.spec.exported });
+    const whole = layout(THEMES.light, more);
+    whole.font = { ...whole.font, family };
+    return { size, url: await Plotly.toImage({ data: figure.data, layout: whole, config: CONFIG }, { format, ...size }) };
   }
 
   async saveImage(kind) {
     const name = fileName(this.spec.name(), kind.toLowerCase());
-    if (kind === "SVG") return save(name, "image/svg+xml", bytesOfUrl(await this.image("svg")));
-    if (kind === "PNG") return save(name, "image/png", bytesOfUrl(await this.image("png")));
-    const page = { ...EXPORT, ...this.spec.exported };
-    const jpeg = bytesOfUrl(await this.image("jpeg"));
-    const pixels = { width: page.width * page.scale, height: page.height * page.scale };
-    return save(name, "application/pdf", pdfOf(jpeg, pixels, page));
+    if (kind === "PDF") {
+      const { size, url } = await this.image("svg", PDF_FONT);
+      return save(name, "application/pdf", await vectorPdf(new TextDecoder().decode(bytesOfUrl(url)), size));
+    }
+    const { url } = await this.image(kind.toLowerCase());
+    return save(name, kind === "SVG" ? "image/svg+xml" : "image/png", bytesOfUrl(url));
   }
 
   tableView() {

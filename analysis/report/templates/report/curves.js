@@ -1,18 +1,4 @@
-// Curves over layers, epochs or steps. A curve is {name, colour, symbol, dash, isShown, points: [{x, y, low, high, …}]}.
-
-/** Return the style of each view: networks differ in colour, steps of one in dashes and markers. */
-function viewStyles() {
-  const networks = unique(content.views.map(({ network }) => network));
-  const place = new Map();
-  const nSteps = (network) => content.views.filter((view) => view.network === network).length;
-  return content.views.map(({ network }) => {
-    const step = place.get(network) ?? 0;
-    place.set(network, step + 1);
-    const own = networks.indexOf(network);
-    if (networks.length === 1) return { colour: step, symbol: step, dash: 0 };
-    return { colour: own, symbol: networks.length === content.views.length ? own : step, dash: nSteps(network) - 1 - step }; // the last is solid
-  });
-}
+// Curves over layers, epochs or steps. A curve is {name, colour, symbol, dash, isFaint, points: [{x, y, low, high, ...}]}.
 
 /** Return the traces of a band, with gaps where its ends are unknown. */
 function bandTraces(curve, colour) {
@@ -30,12 +16,13 @@ function bandTraces(curve, colour) {
   });
 }
 
-function curveTrace(curve, colour) {
+function curveTrace(curve) {
+  const { colour, isFaint } = curve, isLong = curve.points.length > 60;
   return {
-    x: curve.points.map(({ x }) => x), y: curve.points.map(({ y }) => y), name: verbatim(curve.name), mode: "lines+markers",
+    x: curve.points.map(({ x }) => x), y: curve.points.map(({ y }) => y), name: verbatim(curve.name), mode: isFaint || curve.isBare ? "lines" : "lines+markers",
     text: curve.points.map(({ layer }) => verbatim(layer ?? "")), hoverinfo: curve.points.some(({ layer }) => layer) ? "y+text+name" : "x+y+name",
-    line: { color: colour, width: 2, dash: cycled(DASHES, curve.dash) },
-    marker: { color: colour, size: curve.points.length > 60 ? 3 : 7, symbol: cycled(SYMBOLS, curve.symbol) },
+    line: { color: colour, width: isFaint ? 1 : 2, dash: curve.dash }, opacity: isFaint ? 0.55 : 1, showlegend: !isFaint,
+    marker: { color: colour, size: isLong ? 3 : 7, symbol: curve.symbol },
   };
 }
 
@@ -53,11 +40,13 @@ function logarithmicTicks(low, high) {
   return { type: "log", tickvals, ticktext: tickvals.map(String) };
 }
 
-/** Return the range of curves and bands with a margin; a reference level may lie outside. */
+/** Return the range of curves and bands with a margin; a reference level may lie outside. Constant curves lie in the middle. */
 function roomyRange(curves, isLogarithmic, also) {
   const all = curves.flatMap(({ points }) => points.flatMap(({ y, low, high }) => [y, low, high])).concat(also).filter(isKnown);
   const [low, high] = rangeOf(isLogarithmic ? all.map(Math.log10) : all);
-  const room = Math.max((high - low) * 0.06, Math.abs(high) * 0.005, 1e-9);
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  const isConstant = high - low <= 1e-6 * Math.max(size, 1e-3);
+  const room = isConstant ? Math.max(0.1 * size, 0.05) : (high - low) * 0.06;
   return [low - room, high + room];
 }
 
@@ -85,42 +74,53 @@ function shortenedAll(texts, most = 22) {
   return labels.map((label, i) => (alike.get(label).size < 2 ? label : `${label} (${[...alike.get(label)].indexOf(texts[i]) + 1})`));
 }
 
-function legendOf(curves, redraw) {
-  if (curves.length < 2) return undefined;
-  const boxes = curves.map((curve) => checkbox(curve.name, curve.isShown, (isShown) => {
-    curve.isShown = isShown;
+/** Return one box per group {name, style, isShown}; a long legend scrolls, above the chart. */
+function legendOf(groups, redraw) {
+  if (!groups || groups.length < 2) return undefined;
+  const boxes = groups.map((group) => checkbox(group.name, group.isShown, (isShown) => {
+    group.isShown = isShown;
     redraw();
-  }, swatch(curve.colour, curve.symbol)));
+  }, swatch(group.style)));
   return el("fieldset", { class: "legend", "aria-label": "Curves shown" }, ...boxes);
 }
 
+const curveHeight = (width) => Math.max(260, Math.min(400, width * 0.62));
+
+/** Return the size and legend of a saved picture: the legend lies beside the curves, and the picture is as high as it. */
+function exportSize(n, base = EXPORT) {
+  return { ...base, height: Math.max(base.height, 90 + 20 * n) };
+}
+
 /**
- * options: name, title, label; curves(): all curves (the same objects each time); keys: [[column, key of a point]];
- * axes(colours): {xaxis, yaxis}; reference: a level with a dotted line; also: values that the y-axis must include;
- * controls: nodes.
+ * options: name, title, label; curves(): the curves that are shown; groups: the entries of the legend;
+ * keys: [[column, key of a point]]; axes(): {xaxis, yaxis}; reference: a level with a dotted line; range: two levels
+ * with a grey area between; also: values that the y-axis must include; controls: nodes; note(): a line below.
  */
 function curveChart(host, options) {
-  const shown = () => options.curves().filter(({ isShown }) => isShown);
-  const figure = (colours, isExport) => {
-    const data = shown().flatMap((curve) => {
-      const colour = cycled(colours.series, curve.colour);
-      return [...bandTraces(curve, colour), curveTrace(curve, colour)];
-    });
-    const { xaxis, yaxis } = options.axes();
-    yaxis.range = roomyRange(shown(), yaxis.type === "log", options.also ?? []);
-    const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: options.reference, y1: options.reference, line: { color: colours.soft, dash: "dot", width: 1.5 } };
-    const legend = { orientation: "h", y: -0.2, yanchor: "top", traceorder: "normal" };
-    const more = { xaxis: axis(colours, xaxis), yaxis: axis(colours, yaxis), legend, shapes: isKnown(options.reference) ? [level] : [] };
-    return { data, layout: { ...more, showlegend: isExport } };
+  const figure = async (colours, isExport) => {
+    const curves = await options.curves();
+    if (isExport) shortenedAll(curves.map(({ name }) => name), 34).forEach((name, i) => { curves[i] = { ...curves[i], name }; });
+    const data = [...curves.flatMap((curve) => bandTraces(curve, curve.colour)), ...curves.map(curveTrace)];
+    const { xaxis, yaxis } = options.axes(), { reference, range } = options;
+    yaxis.range = roomyRange(curves, yaxis.type === "log", options.also ?? []);
+    const across = { xref: "paper", x0: 0, x1: 1 };
+    const level = { type: "line", ...across, y0: reference, y1: reference, line: { color: colours.soft, dash: "dot", width: 1.5 } };
+    const area = range && { type: "rect", ...across, y0: range[0], y1: range[1], line: { width: 0 }, fillcolor: translucent(colours.soft, 0.18), layer: "below" };
+    const shapes = [...(range ? [area] : []), ...(isKnown(reference) ? [level] : [])];
+    const n = curves.filter(({ isFaint }) => !isFaint).length;
+    if (options.note) chart.sayNote(options.note());
+    return {
+      data, layout: { xaxis: axis(colours, xaxis), yaxis: axis(colours, yaxis), legend: { traceorder: "normal", font: { size: 11 } }, shapes, showlegend: isExport && n > 1 },
+      size: exportSize(n),
+    };
   };
-  const table = () => ({
+  const table = async () => ({
     columns: ["curve", ...options.keys.map(([column]) => column)],
-    rows: shown().flatMap((curve) => curve.points.map((point) => [curve.name, ...options.keys.map(([, key]) => point[key] ?? null)])),
+    rows: (await options.curves()).flatMap((curve) => curve.points.map((point) => [curve.name, ...options.keys.map(([, key]) => point[key] ?? null)])),
   });
   const chart = new Chart(host, {
     heading: options.heading, label: options.label, controls: options.controls, figure, table, name: () => options.name, title: options.title,
-    legend: options.hasLegend === false ? undefined : legendOf(options.curves(), () => chart.draw()),
-    height: (width) => Math.max(260, Math.min(420, width * 0.62)),
+    legend: legendOf(options.groups, () => chart.draw()), height: curveHeight, isFirst: options.isFirst,
   });
   return chart;
 }

@@ -10,9 +10,8 @@ const THEMES = {
     series: ["#5ab4f0", "#f5a04c", "#3fd0a0", "#e59ad6", "#e0c64a", "#9da3ff", "#f28b84", "#b4bcc9", "#5fd0da", "#c0d25a"],
   },
 };
-const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"];
-const GLYPHS = ["\u25cf", "\u25a0", "\u25c6", "\u25b2", "\u25bc", "\u271a", "\u2716", "\u2605"];
-const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+const GLYPHS = { circle: "\u25cf", square: "\u25a0", diamond: "\u25c6", "triangle-up": "\u25b2", "triangle-down": "\u25bc", cross: "\u271a", x: "\u2716", star: "\u2605" };
+const SYMBOLS = Object.keys(GLYPHS);
 const darkPreferred = matchMedia("(prefers-color-scheme: dark)");
 
 const cycled = (list, index) => list[index % list.length];
@@ -64,11 +63,12 @@ function slider(label, onchange) {
   const update = (all, chosen) => {
     texts = all;
     input.max = all.length - 1;
-    input.disabled = all.length < 2;
     input.value = chosen;
+    node.hidden = all.length < 2;
     show();
   };
-  return { node: el("label", {}, label, input, output), update };
+  const node = el("label", {}, label, input, output);
+  return { node, update };
 }
 
 function checkbox(text, checked, onchange, ...before) {
@@ -77,8 +77,21 @@ function checkbox(text, checked, onchange, ...before) {
   return el("label", {}, box, ...before, text);
 }
 
-function swatch(colour, symbol) {
-  return el("span", { style: `color:var(--series-${colour % 10})`, "aria-hidden": "true" }, cycled(GLYPHS, symbol));
+let nChoices = 0;
+
+/** A row of radio buttons that look like tabs; nothing if there is only one. */
+function choice(label, names, chosen, onchange) {
+  const group = `choice-${nChoices++}`;
+  const boxes = names.map((name, i) => {
+    const input = el("input", { type: "radio", name: group, checked: i === chosen, change: () => onchange(i) });
+    return el("label", {}, input, el("span", {}, name));
+  });
+  return el("fieldset", { class: "choice", hidden: names.length < 2 }, el("legend", {}, label), ...boxes);
+}
+
+/** Return a piece of the line and the marker of a style. */
+function swatch({ colour, dash, symbol }) {
+  return el("span", { class: "swatch", style: `color:${colour}`, "data-dash": dash, "aria-hidden": "true" }, GLYPHS[symbol] ?? GLYPHS.circle);
 }
 
 /** Return the picture of a stimulus, or nothing if there are none. */

@@ -1,21 +1,12 @@
 // Two panels with one matrix each, the similarity chart that sets them, and the embedding of the first panel.
 
-const state = { panels: { a: { view: 0, layer: 0 }, b: { view: 0, layer: 0 } }, similarity: { a: 0, b: 0, measure: 0 }, isOneScale: true, kind: "mds" };
-const networks = [];
+const state = { panels: { a: { view: 0, layer: 0 }, b: { view: 0, layer: 0 } }, similarity: { a: 0, b: 0, measure: 0 }, isOneScale: true, isLinked: false, kind: "mds" };
 const linked = {};
 
 const layersOf = (view) => content.views[view].layers;
 const nShown = () => content.stimuli.ids.length;
 const placeText = ({ view, layer }) => `${content.views[view].label}, ${layersOf(view)[layer]}`;
 const layerText = (view) => layersOf(view).map((name, i, all) => `${name} (${i + 1} of ${all.length})`);
-
-function collectNetworks() {
-  content.views.forEach(({ network }, view) => {
-    const known = networks.find(({ name }) => name === network);
-    if (known) known.views.push(view);
-    else networks.push({ name: network, views: [view] });
-  });
-}
 
 function startState() {
   const last = content.views.length - 1;
@@ -31,6 +22,16 @@ function setView(panel, view) {
   const same = layersOf(view).indexOf(name);
   panel.layer = same >= 0 ? same : Math.min(panel.layer, layersOf(view).length - 1);
   panel.view = view;
+}
+
+/** Set the other panel to the layer and, if its run has it, the step of this one. */
+function follow(side) {
+  const [from, to] = side === "a" ? ["a", "b"] : ["b", "a"];
+  const { view, layer } = state.panels[from], panel = state.panels[to];
+  const own = networks.find(({ views }) => views.includes(panel.view)).views;
+  panel.view = own.find((each) => content.views[each].step === content.views[view].step) ?? panel.view;
+  const same = layersOf(panel.view).indexOf(layersOf(view)[layer]);
+  panel.layer = same >= 0 ? same : Math.min(layer, layersOf(panel.view).length - 1);
 }
 
 const matrixOf = async ({ view, layer }) => numbers(`rdm-${view}-${layer}`);
@@ -80,7 +81,7 @@ function rdmChart(side) {
   const chart = new Chart(chartHost(`rdm-${side}`), {
     heading: "", controls: controls.nodes, label: `Dissimilarity matrix ${letter}. Arrow keys move over pairs of stimuli.`, named: `matrix ${letter}`,
     figure, shapes, name: () => `rdm-${placeText(panel)}`, title: () => `${letter}: ${placeText(panel)}`,
-    table: () => rdmTable(panel), short: () => classTable([panel]), height: matrixHeight, exported: { width: 720, height: 640, scale: 3 },
+    table: () => rdmTable(panel), short: () => classTable([panel]), height: matrixHeight, isSquare: true, exported: { width: 720, height: 640, scale: 3 }, hint: "Point at a cell, or use the arrow keys, to see its two stimuli.",
     hover: ({ x, y }) => {
       cursor.moveTo(y, x, nShown(), nShown());
       cursor.isShown = false;
@@ -94,7 +95,7 @@ function rdmChart(side) {
   });
   linked[side] = { chart, refresh: () => {
     controls.refresh();
-    if (chart.readout.childElementCount) say();
+    if (chart.isSaid) say();
     return chart.draw();
   } };
 }
@@ -130,9 +131,10 @@ function panelControls(panel, change) {
 }
 
 function panelChanged(side) {
-  const sides = state.isOneScale ? Object.keys(state.panels) : [side];
+  if (state.isLinked) follow(side);
+  const sides = state.isOneScale || state.isLinked ? Object.keys(state.panels) : [side];
   sides.forEach((each) => linked[each].refresh());
-  if (side === "a") linked.plane.draw();
+  if (side === "a" || state.isLinked) linked.plane.draw();
   linked.similarity.draw();
 }
 
@@ -229,7 +231,7 @@ function similarityChart() {
     controls: [boxes.a.node, boxes.b.node, boxes.measure.node], label: "Similarity between layers. Arrow keys move over pairs of layers, Enter shows them above.", named: "similarity between layers",
     figure, shapes, name: () => `similarity-${measure().name}-${labels[similarity.a]}-${labels[similarity.b]}`,
     title: () => `${measure().label}: ${labels[similarity.a]} (rows), ${labels[similarity.b]} (columns)`,
-    table: similarityTable, height: matrixHeight, exported: { width: 720, height: 640, scale: 3 },
+    table: similarityTable, height: matrixHeight, isSquare: true, exported: { width: 720, height: 640, scale: 3 }, hint: "Point at a cell, or use the arrow keys; Enter or a click shows both layers above.",
     hover: point,
     click: (at) => {
       point(at);
@@ -272,7 +274,10 @@ async function similarityTable() {
 
 function planeClasses() {
   const { classes, labels } = content.stimuli;
-  return unique(labels).map((label, i) => ({ name: String(classes[label]), label, colour: i, symbol: i, isShown: true }));
+  return unique(labels).map((label, i) => ({
+    name: String(classes[label]), label, isShown: true, place: i,
+    style: { colour: `var(--series-${i % 10})`, dash: "none", symbol: cycled(SYMBOLS, i) },
+  }));
 }
 
 function planeChart() {
@@ -287,12 +292,12 @@ function planeChart() {
     const data = classes.filter(({ isShown }) => isShown).map((each) => {
       const own = members(each.label);
       return { x: own.map((i) => xy[2 * i]), y: own.map((i) => xy[2 * i + 1]), customdata: own, name: verbatim(each.name), mode: "markers", hoverinfo: "none",
-        marker: { color: cycled(colours.series, each.colour), symbol: cycled(SYMBOLS, each.symbol), size: 8, opacity: 0.85 } };
+        marker: { color: cycled(colours.series, each.place), symbol: each.style.symbol, size: 8, opacity: 0.85 } };
     });
     if (chosen !== null && !isExport) data.push({ x: [xy[2 * chosen]], y: [xy[2 * chosen + 1]], customdata: [chosen], mode: "markers", hoverinfo: "none", marker: { color: colours.mark, symbol: "circle-open", size: 18, line: { width: 3 } } });
     chart.sayNote(planeNote(xy, fit(), kind()));
     const plain = { title: `${kind()} 1`, zeroline: false };
-    return { data, layout: { xaxis: axis(colours, plain), yaxis: axis(colours, { title: `${kind()} 2`, scaleanchor: "x" }), showlegend: isExport && classes.length > 1 } };
+    return { data, layout: { xaxis: axis(colours, plain), yaxis: axis(colours, { title: `${kind()} 2`, scaleanchor: "x" }), showlegend: isExport && classes.length > 1 }, size: exportSize(data.length, { width: 760, height: 640, scale: 3 }) };
   };
   const say = () => chart.say(thumbnail(chosen), el("p", {}, stimulusText(chosen)));
   const table = async () => {
@@ -305,7 +310,7 @@ function planeChart() {
   });
   const chart = new Chart(chartHost("embedding"), {
     heading: "", controls: [box.node], legend: legendOf(classes, () => chart.draw()), label: "Stimuli in a plane. Left and right arrow keys move over stimuli.", named: "stimuli in a plane",
-    figure, table, name: () => `${state.kind}-${placeText(panel)}`, title: () => `${kind()}: ${placeText(panel)}`, height: (width) => Math.min(width * 0.9, 560), exported: { width: 760, height: 640, scale: 3 },
+    figure, table, name: () => `${state.kind}-${placeText(panel)}`, title: () => `${kind()}: ${placeText(panel)}`, height: (width) => Math.min(width * 0.9, 560), exported: { width: 760, height: 640, scale: 3 }, hint: "Point at a stimulus, or use the left and right arrow keys.",
     hover: ({ customdata }) => {
       chosen = customdata;
       say();
@@ -330,8 +335,6 @@ function planeNote(xy, fit, kind) {
 }
 
 function startExplorer() {
-  collectNetworks();
-  startState();
   const { n_test, why_not } = content.stimuli;
   const counted = nShown() < n_test ? `${nShown()} of ${n_test} stimuli are shown, evenly over classes.` : `All ${n_test} stimuli are shown.`;
   const { bytes } = content.arrays["rdm-0-0"];
@@ -340,7 +343,11 @@ function startExplorer() {
     state.isOneScale = isOne;
     ["a", "b"].forEach((side) => linked[side].chart.draw());
   });
-  document.getElementById("scale").append(el("div", { class: "controls" }, scale));
+  const link = checkbox("Link A and B: the same layer and step", false, (isLinked) => {
+    state.isLinked = isLinked;
+    if (isLinked) panelChanged("a");
+  });
+  document.getElementById("scale").append(el("div", { class: "controls" }, scale, link));
   ["a", "b"].forEach(rdmChart);
   similarityChart();
   planeChart();

@@ -1,4 +1,4 @@
-// Downloads: CSV, pictures, and a PDF of one page that holds a picture.
+// Downloads: CSV, pictures, and the objects of a PDF.
 
 function save(name, type, ...parts) {
   const url = URL.createObjectURL(new Blob(parts, { type }));
@@ -29,22 +29,6 @@ function bytesOfUrl(url) {
   const comma = url.indexOf(",");
   const data = url.slice(comma + 1);
   return url.slice(0, comma).endsWith(";base64") ? bytesOf(data) : new TextEncoder().encode(decodeURIComponent(data));
-}
-
-/** Return a PDF with one page that shows a JPEG. Sizes are in pixels; a CSS pixel is 0.75 points. */
-function pdfOf(jpeg, pixels, page) {
-  const [width, height] = [page.width * 0.75, page.height * 0.75];
-  const draw = `q ${width} 0 0 ${height} 0 0 cm /I Do Q`;
-  const image = `<< /Type /XObject /Subtype /Image /Width ${pixels.width} /Height ${pixels.height} /ColorSpace /DeviceRGB ` +
-    `/BitsPerComponent 8 /Filter /DCTDecode /Length ${jpeg.length} >>\nstream\n`;
-  const objects = [
-    ["<< /Type /Catalog /Pages 2 0 R >>"],
-    ["<< /Type /Pages /Kids [3 0 R] /Count 1 >>"],
-    [`<< /Type /Page /Parent 2 0 R /MediaBox [0 0 ${width} ${height}] /Resources << /XObject << /I 4 0 R >> >> /Contents 5 0 R >>`],
-    [image, jpeg, "\nendstream"],
-    [`<< /Length ${draw.length} >>\nstream\n${draw}\nendstream`],
-  ];
-  return joined(objects);
 }
 
 function joined(objects) {

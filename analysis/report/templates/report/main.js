@@ -42,16 +42,47 @@ async function loadLibrary() {
 
 async function start() {
   content = JSON.parse(await inflatedText("content"));
+  collectNetworks();
+  startState();
   applyScheme();
   watchScheme();
   await library;
-  const builders = { loss: trainingCharts, probes: probeChart, differences: differenceChart, "rdm-a": startExplorer, "gradients-boundary": gradientCharts };
+  await leadCharts();
+  const builders = { loss: trainingCharts, probes: () => probeChart(), differences: differenceChart, "rdm-a": startExplorer, "gradients-boundary": gradientCharts };
   for (const [name, build] of Object.entries(builders)) if (chartHost(name)) build();
-  content.charts.forEach(layerChart);
+  content.charts.forEach((each) => layerChart(each));
   document.querySelectorAll("figure.printed").forEach(printedFigure);
   watchWidth();
+  watchPrinting();
   await charts[0].wake();
   window.repsimReady = true;
+  drawTheRest();
+}
+
+const pause = () => new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
+
+/** Draw the charts below one by one while nothing else is to be done, so that the page can be printed as a whole. */
+async function drawTheRest() {
+  for (const chart of charts) {
+    await pause();
+    await chart.wake();
+  }
+  window.repsimDrawn = true;
+}
+
+/** Print every chart, light and as wide as the paper, and what is folded in. The browser waits for no promise here. */
+function watchPrinting() {
+  const folded = () => [...document.querySelectorAll("details.print")];
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = folded().filter(({ open }) => !open);
+    opened.forEach((details) => { details.open = true; });
+    charts.forEach((chart) => chart.toPaper());
+  });
+  addEventListener("afterprint", () => {
+    opened.forEach((details) => { details.open = false; });
+    charts.forEach((chart) => chart.toScreen());
+  });
 }
 
 function complain(error) {

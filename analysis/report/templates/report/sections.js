@@ -1,19 +1,5 @@
 // The charts of the tables: training, probes, class structure, gradients.
 
-/** Return one curve per value of a column; views have their own styles. `point` turns a row into a point. */
-function curvesOf(rows, column, point) {
-  const names = unique(rows.map((row) => row[column]));
-  const styles = new Map(content.views.map(({ label }, i) => [label, viewStyles()[i]]));
-  const isFew = names.length <= 8;
-  const last = new Set(Object.values(Object.fromEntries(content.views.map(({ network, label }) => [network, label]))));
-  const isKnownView = names.every((name) => styles.has(name));
-  return names.map((name, i) => ({
-    name: String(name), ...(isKnownView ? styles.get(name) : { colour: i, symbol: i, dash: 0 }),
-    isShown: isFew || (isKnownView ? last.has(name) : i < 8),
-    points: rows.filter((row) => row[column] === name).map(point),
-  }));
-}
-
 /** Return the layers by depth, or numbers if networks name the layers of one depth differently. */
 function layersByDepth(rows) {
   const most = Math.max(...rows.map(({ depth }) => depth));
@@ -25,81 +11,132 @@ const depthAxis = (rows) => layerTicks(layersByDepth(rows), 1);
 
 function trainingCharts() {
   const rows = rowsOf("training");
-  const parts = [["loss", lossTitle()], ["accuracy", "accuracy"]];
-  for (const [value, title] of parts) {
-    const curves = unique(rows.map(({ view }) => view)).flatMap((view, i) => ["training", "validation"].map((part, dash) => ({
-      name: `${view}, ${part}`, colour: i, symbol: i, dash, isShown: true,
-      points: rows.filter((row) => row.view === view).map((row) => ({ x: row.epoch, y: row[dash ? `validation_${value}` : value] })).filter(({ y }) => isKnown(y)),
-    }))).filter(({ points }) => points.length);
-    const [low, high] = rangeOf(curves.flatMap(({ points }) => points.map(({ y }) => y)));
-    const scale = value === "loss" && low > 0 && high > 5 * low ? logarithmicTicks(low, high) : {};
-    curveChart(chartHost(value), {
-      name: `training-${value}`, heading: "", title: () => (value === "loss" ? "Loss" : "Accuracy"), label: `${title} over epochs`, curves: () => curves,
-      keys: [["epoch", "x"], [value, "y"]], axes: () => ({ xaxis: { title: "epoch", ...wholeTicks(rows.map(({ epoch }) => epoch)) }, yaxis: { title, ...scale } }),
+  for (const [value, title] of [["loss", lossTitle()], ["accuracy", "accuracy"]]) {
+    const point = (column) => (row) => ({ x: row.epoch, y: row[column] });
+    const [validation, training] = [`validation_${value}`, value].map((column) => new MethodCurves(rows, point(column), { ofRuns: true }));
+    training.groups = validation.groups;
+    const parts = { validation: true, training: true };
+    const both = {
+      groups: validation.groups,
+      controls: () => [
+        ...validation.controls(() => {
+          training.areSeedsShown = validation.areSeedsShown;
+          chart.draw();
+        }),
+        ...Object.keys(parts).map((part) => checkbox(part, true, (isShown) => {
+          parts[part] = isShown;
+          chart.draw();
+        })),
+      ],
+      curves: () => [
+        ...(parts.training ? training.curves().map((curve) => ({ ...curve, name: `${curve.name}, training`, isBare: true })) : []),
+        ...(parts.validation ? validation.curves().map((curve) => ({ ...curve, name: `${curve.name}, validation` })) : []),
+      ].map((curve) => ({ ...curve, points: curve.points.filter(({ y }) => isKnown(y)) })).filter(({ points }) => points.length),
+    };
+    const [low, high] = rangeOf(both.curves().flatMap(({ points }) => points.map(({ y }) => y)));
+    const scale = () => (value === "loss" && low > 0 && high > 5 * low ? logarithmicTicks(low, high) : {});
+    const isPositive = Object.keys(scale()).length > 0;
+    const shown = () => (isPositive ? both.curves().map(withPositiveBand) : both.curves());
+    const chart = curveChart(chartHost(value), {
+      name: `training-${value}`, heading: "", title: () => (value === "loss" ? "Loss" : "Accuracy"), label: `${title} over epochs`, curves: shown, groups: both.groups, controls: both.controls(),
+      keys: [["epoch", "x"], [value, "y"], ["low", "low"], ["high", "high"]], axes: () => ({ xaxis: { title: "epoch", ...wholeTicks(rows.map(({ epoch }) => epoch)) }, yaxis: { title, ...scale() } }),
     });
   }
+}
+
+/** Leave out the ends of a band that a logarithmic axis cannot show. */
+function withPositiveBand(curve) {
+  return { ...curve, points: curve.points.map((point) => (point.low > 0 ? point : { ...point, low: null, high: null })) };
 }
 
 const lossTitle = () => (content.has_log_loss ? "cross-entropy (nats)" : "loss");
 const clipped = (value) => (isKnown(value) ? Math.min(1, Math.max(0, value)) : null);
 
-function probeChart() {
-  const isOfLabel = ({ target }) => target === "label";
-  const bands = rowsOf("probe_bands").filter(isOfLabel), probes = rowsOf("probes").filter(isOfLabel);
-  const hasSeeds = bands.some(({ n_seeds }) => n_seeds > 1);
-  const rows = hasSeeds ? bands : probes;
-  const ofSeeds = (row) => ({ x: row.depth, layer: row.layer, y: row.mean, low: clipped(row.band_low), high: clipped(row.band_high) });
-  const ofOne = (row) => {
-    const error = Math.sqrt((row.accuracy * (1 - row.accuracy)) / row.n_test);
-    return { x: row.depth, layer: row.layer, y: row.accuracy, low: row.accuracy === null ? null : row.accuracy - error, high: row.accuracy === null ? null : row.accuracy + error };
+/** Return curves of the probes of one target: bands of the table, or one standard error of a single network. */
+function probeCurves({ name, score }) {
+  const isOf = ({ target }) => target === name;
+  const end = score === "accuracy" ? clipped : (value) => value;
+  const bands = new Map(rowsOf("probe_bands").filter(isOf).map((row) => [`${row.method} ${row.depth}`, row]));
+  const point = (row) => {
+    const y = row[score], error = score === "accuracy" && isKnown(y) ? Math.sqrt((y * (1 - y)) / row.n_test) : null;
+    return { x: row.depth, layer: row.layer, y, low: error === null ? null : y - error, high: error === null ? null : y + error };
   };
-  const curves = hasSeeds ? curvesOf(rows, "method", ofSeeds) : curvesOf(rows, "view", ofOne);
-  curveChart(chartHost("probes"), {
-    name: "probes", title: () => "Linear probes by layer", label: "Probe accuracy on test by layer", curves: () => curves, reference: content.chance,
-    keys: [["layer", "layer"], ["depth", "x"], [hasSeeds ? "mean" : "accuracy", "y"], ["low", "low"], ["high", "high"]],
-    axes: () => ({ xaxis: depthAxis(rows), yaxis: { title: "probe accuracy on test" } }),
+  const band = ([{ method, depth }]) => {
+    const row = bands.get(`${method} ${depth}`);
+    return row && { y: row.mean, low: end(row.band_low), high: end(row.band_high) };
+  };
+  return { rows: rowsOf("probes").filter(isOf), point, band };
+}
+
+const probeTitle = ({ name, score }) => `probe ${score === "accuracy" ? "accuracy" : "R\u00b2"} on test${name === "label" ? "" : `, ${name}`}`;
+
+/** Draw the probes of a target that is chosen; `isLead` in the first section, where there is less to choose. */
+function probeChart(host = "probes", isLead = false) {
+  const all = content.targets.map((target) => ({ target, ...probeCurves(target) }));
+  if (!all.length) return;
+  let now = all[0];
+  const curves = new MethodCurves(now.rows, (row) => now.point(row), { band: (rows) => now.band(rows) });
+  const target = select("Target", content.targets.map(({ name }) => name), (i) => {
+    now = all[i];
+    curves.setRows(now.rows);
+    chart.draw();
+  });
+  target.node.hidden = all.length < 2;
+  const chart = methodChart(chartHost(host), curves, {
+    name: "probes", title: () => "Linear probes by layer", label: "Probe score on test by layer", heading: isLead ? "" : undefined,
+    get reference() { return now.target.score === "accuracy" ? now.rows[0]?.chance ?? undefined : undefined; },
+    get keys() { return [["layer", "layer"], ["depth", "x"], [now.target.score, "y"], ["low", "low"], ["high", "high"]]; }, controls: [target.node],
+    axes: () => ({ xaxis: depthAxis(now.rows), yaxis: { title: verbatim(probeTitle(now.target)) } }),
   });
 }
 
 function differenceChart() {
-  const rows = rowsOf("probe_differences").filter(({ target }) => target === "label");
-  const curves = curvesOf(rows, "method", (row) => ({ x: row.depth, layer: row.layer, y: row.difference, low: row.band_low, high: row.band_high }));
-  curves.forEach((curve, i) => Object.assign(curve, { colour: i + 1, symbol: i + 1, dash: 0 })); // 0 is the first method's
-  curveChart(chartHost("differences"), {
-    name: "probe-differences", title: () => "Difference between probes", label: "Difference in probe accuracy by layer", curves: () => curves, reference: 0, also: [0],
+  const targets = content.targets.filter(({ name }) => rowsOf("probe_differences").some(({ target }) => target === name));
+  const rows = (name) => rowsOf("probe_differences").filter(({ target }) => target === name);
+  let now = targets[0];
+  const groups = unique(rowsOf("probe_differences").map(({ method }) => method)).map((name) => ({ name, style: styleOf(withoutStep(name)), isShown: true }));
+  const curves = () => groups.filter(({ isShown }) => isShown).map(({ name, style }) => ({
+    name, ...style, points: rows(now.name).filter(({ method }) => method === name).map((row) => ({ x: row.depth, layer: row.layer, y: row.difference, low: row.band_low, high: row.band_high })),
+  }));
+  const target = select("Target", targets.map(({ name }) => name), (i) => {
+    now = targets[i];
+    chart.draw();
+  });
+  target.node.hidden = targets.length < 2;
+  const chart = curveChart(chartHost("differences"), {
+    name: "probe-differences", title: () => "Difference between probes", label: "Difference between probes by layer", curves, groups, reference: 0, also: [0], controls: [target.node],
     keys: [["layer", "layer"], ["depth", "x"], ["difference", "y"], ["band_low", "low"], ["band_high", "high"]],
-    axes: () => ({ xaxis: depthAxis(rows), yaxis: { title: "difference in accuracy" } }),
+    axes: () => ({ xaxis: depthAxis(rows(now.name)), yaxis: { title: `difference in ${now.score === "accuracy" ? "accuracy" : "R\u00b2"}` } }),
   });
 }
 
-/** Draw a column of a table by layer, one curve per view. */
-function layerChart({ name, heading, table, value, ylabel }) {
+const withoutStep = (name) => (content.styles[name] ? name : name.replace(/, step \d+$/, ""));
+
+/** Draw a column of a table by layer, by method. */
+function layerChart({ name, heading, table, value, ylabel }, host = name) {
   const rows = rowsOf(table);
-  const curves = curvesOf(rows, "view", (row) => ({ x: row.depth, layer: row.layer, y: row[value] }));
-  curveChart(chartHost(name), {
-    name: value.replace(/_/g, "-"), title: () => heading, label: heading, curves: () => curves,
-    keys: [["layer", "layer"], ["depth", "x"], [value, "y"]],
-    axes: () => ({ xaxis: depthAxis(rows), yaxis: { title: ylabel } }),
+  methodChart(chartHost(host), new MethodCurves(rows, (row) => ({ x: row.depth, layer: row.layer, y: row[value] })), {
+    name: value.replace(/_/g, "-"), title: () => heading, label: heading, heading: host === name ? undefined : "",
+    keys: [["layer", "layer"], ["depth", "x"], [value, "y"], ["low", "low"], ["high", "high"]],
+    axes: () => ({ xaxis: depthAxis(rows), yaxis: { title: verbatim(ylabel) } }),
   });
 }
 
 const GRADIENTS = { angle: "angle (degrees)", cosine: "cosine", relative_error: "relative error", norm: "norm", estimator_loss: "loss of the estimator" };
 
 function gradientCharts() {
-  const rows = rowsOf("gradients"), views = unique(rows.map(({ view }) => view));
+  const rows = rowsOf("gradients");
   const steps = unique(rows.map(({ step }) => step)).sort((a, b) => a - b);
   const names = Object.keys(GRADIENTS).filter((name) => rows.some((row) => isKnown(row[name])));
   const now = { value: names[0], step: steps.length - 1 };
-  const styled = (name, colour) => ({ name, colour, symbol: colour, dash: 0, isShown: true, points: [] });
-  const byBoundary = views.map(styled), byStep = views.map(styled);
-  const fill = () => views.forEach((view, i) => {
-    const own = rows.filter((row) => row.view === view && isKnown(row[now.value]));
-    byBoundary[i].points = own.filter(({ step }) => step === steps[now.step]).map((row) => ({ x: row.boundary, y: row[now.value], step: row.step }));
-    byStep[i].points = meansByStep(rows.some((row) => row.view === view && row.rule !== "backprop") ? own.filter(({ rule }) => rule !== "backprop") : own, now.value);
-  });
-  fill();
+  const known = () => rows.filter((row) => isKnown(row[now.value]));
+  const atStep = () => known().filter(({ step }) => step === steps[now.step]);
+  const byBoundary = new MethodCurves(rows, (row) => ({ x: row.boundary, y: row[now.value], step: row.step }), { ofRuns: true });
+  const byStep = new MethodCurves(rows, (row) => ({ x: row.step, y: row[now.value] }), { ofRuns: true });
+  byStep.groups = byBoundary.groups;
   const redraw = () => {
-    fill();
+    byBoundary.setRows(atStep());
+    byStep.setRows(meansByStep(known(), now.value));
     both.forEach((chart) => chart.draw());
   };
   const value = select("Quantity", names.map((name) => GRADIENTS[name]), (i) => {
@@ -112,24 +149,34 @@ function gradientCharts() {
   });
   step.update(steps.map((each) => `step ${each}`), now.step);
   const common = { get reference() { return now.value === "angle" ? 90 : undefined; }, get also() { return now.value === "angle" ? [0, 90] : []; } };
-  const chart = (part, options) => curveChart(chartHost(`gradients-${part}`), Object.defineProperties({ heading: "", name: `gradients-${part}`, ...options }, Object.getOwnPropertyDescriptors(common)));
+  const chart = (part, curves, options) => {
+    const named = { heading: "", name: `gradients-${part}`, ...options };
+    return methodChart(chartHost(`gradients-${part}`), curves, Object.defineProperties(named, Object.getOwnPropertyDescriptors(common)));
+  };
   const yaxis = () => ({ title: GRADIENTS[now.value] });
   const both = [
-    chart("boundary", {
-      title: () => `By boundary, at step ${steps[now.step]}`, label: "Chosen and true gradient by boundary", curves: () => byBoundary, controls: [value.node, step.node],
+    chart("boundary", byBoundary, {
+      title: () => `By boundary, at step ${steps[now.step]}`, label: "Chosen and true gradient by boundary", controls: [value.node, step.node],
       keys: [["boundary", "x"], ["step", "step"], ["value", "y"]], axes: () => ({ xaxis: { title: "boundary", ...wholeTicks(rows.map(({ boundary }) => boundary)) }, yaxis: yaxis() }),
     }),
-    chart("step", {
-      title: () => "Over training, mean of the boundaries where the rule acts", label: "Chosen and true gradient over training", curves: () => byStep,
-      keys: [["step", "x"], ["value", "y"]], axes: () => ({ xaxis: { title: "step", tickformat: "d" }, yaxis: yaxis() }),
+    chart("step", byStep, {
+      title: () => "Over training, mean of the boundaries where the rule acts", label: "Chosen and true gradient over training",
+      keys: [["step", "x"], ["value", "y"]], axes: () => ({ xaxis: { title: "step", tickformat: "d", nticks: 8 }, yaxis: yaxis() }),
     }),
   ];
+  byBoundary.setRows(atStep());
+  byStep.setRows(meansByStep(known(), now.value));
 }
 
+/** Return the mean of each view and step over the boundaries where a rule other than backprop acts, if there are any. */
 function meansByStep(rows, value) {
-  return unique(rows.map(({ step }) => step)).map((step) => {
-    const own = rows.filter((row) => row.step === step).map((row) => row[value]);
-    return { x: step, y: own.reduce((sum, each) => sum + each, 0) / own.length };
+  return unique(rows.map(({ view }) => view)).flatMap((view) => {
+    const all = rows.filter((row) => row.view === view), ruled = all.filter(({ rule }) => rule !== "backprop");
+    const own = ruled.length ? ruled : all;
+    return unique(own.map(({ step }) => step)).map((step) => {
+      const values = own.filter((row) => row.step === step).map((row) => row[value]);
+      return { view, step, [value]: values.reduce((sum, each) => sum + each, 0) / values.length };
+    });
   });
 }
 
@@ -154,24 +201,13 @@ function printedFigure(figure) {
   const image = figure.querySelector("img"), { id } = figure, { table } = figure.dataset;
   const kept = async (kind, type) => save(`${id}.${kind}`, type, await inflated(`${id}-${kind}`));
   const has = (kind) => document.getElementById(`${id}-${kind}`) !== null;
-  const actions = {
-    PNG: async () => save(`${id}.png`, "image/png", bytesOfUrl(await pngOf(image))),
-    SVG: async () => (has("svg") ? kept("svg", "image/svg+xml") : save(`${id}.svg`, "image/svg+xml", svgAround(image, await pngOf(image)))),
-    PDF: async () => {
-      if (has("pdf")) return kept("pdf", "application/pdf");
-      const canvas = await canvasOf(image.src);
-      return save(`${id}.pdf`, "application/pdf", pdfOf(bytesOfUrl(canvas.toDataURL("image/jpeg", 0.95)), canvas, canvas));
-    },
-  };
+  const actions = { PNG: async () => save(`${id}.png`, "image/png", bytesOfUrl(await pngOf(image))) };
+  if (has("svg")) actions.SVG = () => kept("svg", "image/svg+xml");
+  if (has("pdf")) actions.PDF = () => kept("pdf", "application/pdf");
   if (table === "rdm" || table === "similarity" || content.tables[table]) actions.CSV = async () => saveCsv(id, await wholeTable(table));
   figure.append(saveButtons(id.replace(/_/g, " "), actions));
-  if (!has("svg") || !has("pdf")) figure.append(el("p", { class: "note" }, "This figure is large, so the files saved here contain a picture; the vector graphics are in figures/ beside this page."));
+  if (!has("svg") || !has("pdf")) figure.append(el("p", { class: "note" }, "This figure is large: its PDF is in figures/ beside this page."));
 }
 
 const isPng = (image) => image.src.startsWith("data:image/png");
 const pngOf = async (image) => (isPng(image) ? image.src : (await canvasOf(image.src)).toDataURL("image/png"));
-
-function svgAround(image, png) {
-  const size = `width="${image.naturalWidth}" height="${image.naturalHeight}"`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}><image ${size} href="${png}"/></svg>`;
-}
