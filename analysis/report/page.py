@@ -30,9 +30,7 @@ SCRIPTS = (
 )
 
 
-def write_report(
-    path: Path, tables: Tables, drawings: Sequence[Drawing], figures: Path, *, command: str
-) -> None:
+def write_report(path: Path, tables: Tables, drawings: Sequence[Drawing], figures: Path, *, command: str) -> None:
     """Write the report of a comparison as one HTML file that works offline."""
     content, arrays = page_content(tables)
     words = describe_methods(tables)

@@ -43,7 +43,9 @@ def title_of(tables: Tables) -> str:
     if len(arms):
         n_seeds = dict(zip(arms["arm"], arms["n_seeds"], strict=True))
         roles = dict(zip(arms["arm"], arms["role"], strict=True))
-        of = {role: [_counted(arm, n_seeds[arm]) for arm in roles if roles[arm] == role] for role in (METHOD, REFERENCE)}
+        of = {
+            role: [_counted(arm, n_seeds[arm]) for arm in roles if roles[arm] == role] for role in (METHOD, REFERENCE)
+        }
         n_controls = sum(role not in of for role in roles.values())
         more = f", with {n_controls} control{'s' if n_controls > 1 else ''}" if n_controls else ""
         return f"{_some(of[METHOD])} compared with {_some(of[REFERENCE][:1])}{more}"

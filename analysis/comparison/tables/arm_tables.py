@@ -75,7 +75,10 @@ def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
         layers = [replace(sources[cell.step][k], layers=(cell.layer,)) for k in cell.members]
         inputs = {"sources": tuple(layers), "measures": list(design.measures)}
         yield tasks.make(
-            "arms", FunctionByName("analysis.comparison.tasks.measuring:measure_layer"), inputs, cost=0.015 * len(layers)
+            "arms",
+            FunctionByName("analysis.comparison.tasks.measuring:measure_layer"),
+            inputs,
+            cost=0.015 * len(layers),
         )
     if _ACCURACY in design.smallest:
         for step, views in enumerate(design.views):
