@@ -15,7 +15,7 @@ __all__ = ["TaskForecast", "measure_slowness"]
 
 _ASSUMED_OVERRUN = 1.5  # a task that has run longer than expected takes this many times as long as it has run
 _PROBE_STEPS, _PROBE_SECONDS = 300_000, 0.027  # of a loop, and how long it takes on the machine of the costs
-_LEAST_REST = 0.05  # of what a task is expected to take, which is left as long as it has not ended
+_LEAST_REST = 0.2  # of what a task is expected to take, which is left as long as it has not ended
 
 Id = tuple[str, str]
 

@@ -17,6 +17,7 @@ Clock = Callable[[], float]
 _SECONDS_BETWEEN_FORECASTS = 0.5
 _MOST_SHARE = 0.02  # of the time that forecasts may take
 _SHORTEST_MEMORY, _MEMORY = 0.5, 0.02  # seconds, and share of the elapsed time, over which forecasts are averaged
+_MOST_LAG = 1.5  # factor between the estimate that is shown and the last forecast
 
 
 class Progress(Protocol):
@@ -30,7 +31,7 @@ class Work:
     """A piece of work that is being done, of a known amount if it has a forecast.
 
     The estimate of the remaining time counts down while nothing is learnt, and moves towards each new forecast over a
-    fiftieth of the elapsed time, so that it does not jump.
+    fiftieth of the elapsed time, so that it does not jump, but stays within a factor of 1.5 of it.
     """
 
     def __init__(self, name: str, forecast: Forecast | None = None, clock: Clock = time.monotonic) -> None:
@@ -76,6 +77,7 @@ class Work:
             return
         memory = max(_SHORTEST_MEMORY, _MEMORY * (now - self.started))
         self._left += (1 - math.exp((self._followed - now) / memory)) * (forecast - self._left)
+        self._left = min(max(self._left, forecast / _MOST_LAG), forecast * _MOST_LAG)
         self._followed = now
 
     def share(self) -> float | None:
