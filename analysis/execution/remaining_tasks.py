@@ -15,6 +15,7 @@ __all__ = ["TaskForecast", "measure_slowness"]
 
 _ASSUMED_OVERRUN = 1.5  # a task that has run longer than expected takes this many times as long as it has run
 _PROBE_STEPS, _PROBE_SECONDS = 300_000, 0.027  # of a loop, and how long it takes on the machine of the costs
+_OVERHEAD_SECONDS = 0.03  # of any task, to send it and to store its result
 _LEAST_REST = 0.2  # of what a task is expected to take, which is left as long as it has not ended
 
 Id = tuple[str, str]
@@ -79,7 +80,7 @@ class TaskForecast:
             self._ahead.pop(task.id, None)
             began = self._started.pop(task.id, now - (now - self._last) * self._jobs())
             if is_run:
-                self._pace.add(task.name, task.cost, now - began, is_start=task.id in self._fresh)
+                self._pace.add(task.name, task.cost + _OVERHEAD_SECONDS, now - began, is_start=task.id in self._fresh)
             self._fresh.discard(task.id)
             self._last = now
 
@@ -102,7 +103,9 @@ class TaskForecast:
     def _rest(self, running: Id, so_far: float) -> float:
         """Return how many seconds a task still takes that has been running for some."""
         task = self._ahead[running]
-        expected = self._pace.seconds(task.name, task.cost) + self._start_seconds * (running in self._fresh)
+        expected = self._pace.seconds(task.name, task.cost + _OVERHEAD_SECONDS) + self._start_seconds * (
+            running in self._fresh
+        )
         overrun = min(so_far - expected, (_ASSUMED_OVERRUN - 1) * so_far)
         return max(expected - so_far, overrun, _LEAST_REST * expected)
 
@@ -112,15 +115,15 @@ class TaskForecast:
         for each, began in self._started.items():
             task = self._ahead[each]
             worked = now - began - self._start_seconds * (each in self._fresh)
-            exceeded = max(0.0, worked) * _ASSUMED_OVERRUN / max(task.cost, 1e-9)
-            so_far[task.name] = max(so_far.get(task.name, (0.0, 0.0)), (exceeded, task.cost))
+            exceeded = max(0.0, worked) * _ASSUMED_OVERRUN / (task.cost + _OVERHEAD_SECONDS)
+            so_far[task.name] = max(so_far.get(task.name, (0.0, 0.0)), (exceeded, task.cost + _OVERHEAD_SECONDS))
         ratio: dict[str, float] = {}
 
         def expected(task: Task) -> float:
             if task.name not in ratio:
                 exceeded, cost = so_far.get(task.name, (0.0, 1.0))
                 ratio[task.name] = self._pace.seconds(task.name, cost, so_far=exceeded * cost) / max(cost, 1e-9)
-            return ratio[task.name] * task.cost
+            return ratio[task.name] * (task.cost + _OVERHEAD_SECONDS)
 
         return expected
 

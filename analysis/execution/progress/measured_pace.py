@@ -9,7 +9,9 @@ __all__ = ["MeasuredPace"]
 
 START_SECONDS = 1.5  # that the first piece of work of a process takes longer
 _FIRST_SECONDS = 0.75  # a first piece of a kind that takes this long counts half, as it may include imports
+_SHORT_SECONDS = 0.5  # work of this length counts half in the pace that kinds have in common
 _PRIOR_WEIGHT = 0.5  # pieces of work that an expectation counts for
+_MOST_APART = math.log(6.0)  # logarithm of the factor by which the pace of such kinds is corrected at most
 _MOST_WEIGHT = 5.0  # that one kind has in the pace of kinds that were not measured yet
 
 
@@ -69,9 +71,12 @@ class MeasuredPace:
         """Return the logarithm of the ratio that the measured kinds have in common."""
         if not self._kinds:
             return self._log_slowness
-        weighted = [(min(each.weight, _MOST_WEIGHT), each.log_ratio()) for each in self._kinds.values()]
+        weighted = [(each.weight_in_common, each.log_ratio()) for each in self._kinds.values()]
         total = self._common_weight * self._log_slowness + sum(weight * ratio for weight, ratio in weighted)
-        return total / (self._common_weight + sum(weight for weight, _ in weighted))
+        common = total / (self._common_weight + sum(weight for weight, _ in weighted))
+        if not self._common_weight:
+            return common
+        return min(max(common, self._log_slowness - _MOST_APART), self._log_slowness + _MOST_APART)
 
 
 @dataclass
@@ -79,6 +84,7 @@ class _Measured:
     """Sums over the pieces of one kind that have ended."""
 
     n: int = 0
+    expected: float = 0.0
     first_weight: float = 0.0
     first_ratio: float = 0.0  # sum of weighted logarithms
     n_later: float = 0.0
@@ -87,6 +93,7 @@ class _Measured:
 
     def add(self, expected: float, seconds: float, *, is_first: bool) -> None:
         self.n += 1
+        self.expected += expected
         if is_first:
             weight = seconds / (seconds + _FIRST_SECONDS)
             self.first_weight += weight
@@ -95,6 +102,12 @@ class _Measured:
             self.n_later += 1
             self.later_seconds += seconds
             self.later_expected += expected
+
+    @property
+    def weight_in_common(self) -> float:
+        """Short work says little about the speed of a machine, as it consists of other things than arithmetic."""
+        mean = self.expected / self.n
+        return min(self.weight, _MOST_WEIGHT) * mean / (mean + _SHORT_SECONDS)
 
     @property
     def weight(self) -> float:
