@@ -60,6 +60,7 @@ class AtUpdate(Reporter):
 
     @contextmanager
     def task(self, name: str, amount: object = None) -> Iterator["AtUpdate"]:
+        self.done = getattr(amount, "done", self.done)  # updates of an earlier training
         yield self
 
     def advance(self, amount: int = 1, note: str = "") -> None:
