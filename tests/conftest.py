@@ -85,7 +85,7 @@ def no_lines_in_between() -> Iterator[None]:
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save empty files in place of figures, which take most of the time of an analysis."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
+    monkeypatch.setattr("analysis.plots.drawing.save_figure", lambda figure, path: Path(path).write_bytes(b""))
 
 
 class Said(NamedTuple):

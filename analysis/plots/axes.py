@@ -68,14 +68,14 @@ def label_height(ax: Axes, text: str) -> None:
     """Label the y-axis, in several lines if the label is longer than the axis is high."""
     size = float(ax.yaxis.label.get_fontsize())
     room = ax.bbox.height * 72.0 / figure_of(ax).dpi
-    n_lines = ceil(width_of(text.split("\n")) * size / max(0.95 * room, 1.0))
+    n_lines = ceil(width_of(text.split("\n")) * size / max(0.75 * room, 1.0))
     lines = text.split("\n") if n_lines < 2 else wrap(text, ceil(1.15 * len(text) / n_lines), break_long_words=False)
     ax.set_ylabel("\n".join(lines))
 
 
 def whole_numbers(ax: Axes) -> None:
     """Put the ticks of the x-axis at whole numbers, also if it shows one only."""
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     low, high = ax.dataLim.intervalx
     if low == high:
         ax.set_xlim(low - 0.5, high + 0.5)

@@ -19,6 +19,7 @@ from repsim.similarity.drawing.paper import paper_width
 __all__ = ["plot_similarity", "plot_similarity_by_step", "plot_similarity_grid"]
 
 _MOST_VIEWS = 8
+_MOST_ROWS = 20  # that are a quarter of an inch high; of more, each is lower
 _CELL = 2.1 * 72  # points, the width of a matrix in a grid
 _MOST_WRITTEN = 160  # cells of a panel in which their numbers are written
 _WIDE_RANGE = 0.2  # of a colour scale, in which two decimals are enough
@@ -141,7 +142,7 @@ def plot_similarity_by_step(
     layers = [str(layer) for layer in table.sort_values("depth")["layer"].unique()]
     columns = fitting(len(networks), 1.5 if len(steps) <= 8 else 3.0, 4 if len(steps) <= 8 else 2)
     rows = -(-len(networks) // columns)
-    width, height = 1.2 + 0.42 * len(steps), 1.0 + 0.26 * max(len(layers), 4)
+    width, height = 1.2 + 0.42 * len(steps), 1.0 + 0.26 * min(max(len(layers), 4), _MOST_ROWS)
     grid = axes_grid(rows, columns, min(14.0, max(2.8, width) * columns + 1.2), height * rows)
     figure = figure_of(grid[0][0])
     limits = _scale(table["value"], most_alike)

@@ -57,7 +57,7 @@ _HANDLE = 4.5  # width of what is before and after the text of an entry
 
 _MOST_INSIDE = 8  # entries of a legend inside the axes
 _MOST_ENTRIES = 60
-_MOST_ROWS_BELOW = 10  # of a legend below a figure for a paper
+_MOST_ROWS = 10  # of a legend above a figure for a paper
 _MOST_CHARACTERS = 40  # of a name in a legend
 _MOST_KEYS = 8
 _KEY_SIZE, _PAPER_KEY_SIZE = 6.0, 7.0  # points
@@ -195,7 +195,7 @@ def legend_labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "small") -> None:
-    """Add a legend outside the axes: to the right in columns, or below a figure for a paper.
+    """Add a legend outside the axes: to the right in columns, or above them in a figure for a paper.
 
     The legend of a figure that was made here is beside all of its axes, and names that were cut are written below it.
     On axes of another figure, a legend of few entries is where matplotlib finds the most room.
@@ -209,10 +209,10 @@ def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "small") ->
     look: dict[str, Any] = {"frameon": False, "prop": font}
     if isinstance(figure, PaperFigure):
         n_columns = max(1, int(_POINTS * figure.get_figwidth() / (points * (widest + _HANDLE))))
-        handles, labels = _counted(handles, labels, _MOST_ROWS_BELOW * n_columns)
+        handles, labels = _counted(handles, labels, _MOST_ROWS * n_columns)
         n_rows = math.ceil(len(handles) / n_columns)
         figure.set_figheight(figure.get_figheight() + (n_rows * 1.5 * points + 4.0) / _POINTS)
-        figure.legend(handles, labels, loc="outside lower center", ncols=math.ceil(len(handles) / n_rows), **look)
+        figure.legend(handles, labels, loc="outside upper center", ncols=math.ceil(len(handles) / n_rows), **look)
         return
     if not _is_ours(figure) and len(handles) <= _MOST_INSIDE and widest <= _WIDEST_INSIDE:
         ax.legend(handles, labels, loc="best", prop=font)
@@ -256,9 +256,8 @@ def write_key(figure: Figure, names: Mapping[str, str]) -> None:
     font = _font(lines, size)
     figure.supxlabel(text, fontproperties=font, color="0.35", x=0.01, horizontalalignment="left")
     added = len(lines) * size * _LINE / _POINTS
-    figure.set_figheight(
-        figure.get_figheight() + 2 * added
-    )  # the axes grow as much as the key, to remain the larger part
+    times = 1 if isinstance(figure, PaperFigure) else 2  # the axes grow as much as the key, to remain the larger part
+    figure.set_figheight(figure.get_figheight() + times * added)
     if len(figure.axes) > 1 and not isinstance(figure, PaperFigure):  # square panels get higher only by getting wider
         figure.set_figwidth(figure.get_figwidth() + added)
 

@@ -149,11 +149,12 @@ def test_class_structure_and_training_are_those_of_the_tables(drawings: dict[str
     assert np.concatenate([line.get_ydata() for line in structure]).tolist() == list(
         tables["class_structure"]["class_structure"]
     )
-    left, right = drawings["training"].figure.axes
-    assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
-    assert len(legend_of(left)) == 2 * len(tables.views)
-    assert right.get_legend() is None
-    assert list(right.get_lines()[0].get_ydata()) == list(tables["training"]["accuracy"][:2])
+    loss, validation_loss, accuracy, validation_accuracy = drawings["training"].figure.axes
+    assert [ax.get_yscale() for ax in (loss, validation_loss, accuracy)] == ["log", "log", "linear"]
+    assert len(legend_of(loss)) == len(tables.views)
+    for ax, name in ((accuracy, "accuracy"), (validation_accuracy, "validation_accuracy")):
+        assert ax.get_legend() is None
+        assert list(ax.get_lines()[0].get_ydata()) == list(tables["training"][name][:2])
 
 
 def test_alignment_is_that_of_the_table_by_boundary_and_over_training(
