@@ -6,6 +6,7 @@ import random
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,10 +83,48 @@ def no_lines_in_between() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """Flush no file to the disk in this process: what tests write need not survive a loss of power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_are_parsed_once() -> Iterator[None]:
+    """Keep the digits of scikit-learn: parsing their text takes as long as training many of the networks of tests."""
+    from sklearn import datasets
+
+    X, y = datasets.load_digits(return_X_y=True)
+    original = datasets.load_digits
+
+    def copied(*, return_X_y: bool = False, **options: Any) -> Any:
+        return (X.copy(), y.copy()) if return_X_y and not options else original(return_X_y=return_X_y, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load_digits", copied)
+        yield
+
+
+@pytest.fixture(scope="session")
+def without_figures() -> Callable[[], AbstractContextManager[None]]:
+    """Return a context in which empty files stand for figures, which take most of the time of an analysis."""
+
+    @contextmanager
+    def blank() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("analysis.plots.drawing.save_figure", lambda figure, path: Path(path).write_bytes(b""))
+            yield
+
+    return blank
+
+
 @pytest.fixture
-def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save empty files in place of figures, which take most of the time of an analysis."""
-    monkeypatch.setattr("analysis.plots.drawing.save_figure", lambda figure, path: Path(path).write_bytes(b""))
+def blank_figures(without_figures: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Save empty files in place of figures."""
+    with without_figures():
+        yield
 
 
 class Said(NamedTuple):

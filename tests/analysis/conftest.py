@@ -5,7 +5,7 @@ import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,19 +212,22 @@ def arm_runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Pat
 
 @pytest.fixture(scope="session")
 def arm_comparison(
-    arm_runs: Mapping[str, tuple[Path, ...]], tmp_path_factory: pytest.TempPathFactory
+    arm_runs: Mapping[str, tuple[Path, ...]],
+    tmp_path_factory: pytest.TempPathFactory,
+    without_figures: Callable[[], AbstractContextManager[None]],
 ) -> ComparisonResult:
-    """All these arms compared at two steps, with the reference at the accuracy of the method too."""
+    """All these arms compared at two steps, with the reference at the accuracy of the method too; figures are empty."""
     roles = {"bp": "reference", "sg": "method", "slow": "schedule-matched", "greedy": "decoupled", "short": "truncated"}
     arms = [Arm(name, role, arm_runs[name]) for name, role in roles.items()]
     smallest = ("similarity=0.05", "class_structure=0.05", "accuracy=0.02", "log_dimension=0.2")
-    return compare_arms(
-        [*arms, Arm("bp at", "accuracy-matched", arm_runs["bp"])],
-        config=AnalysisConfig(Cs=(0.1, 1.0)),
-        design=DesignConfig(smallest_effects=smallest),
-        output=tmp_path_factory.mktemp("arm-comparison"),
-        execution=ExecutionConfig(executor="serial"),
-    )
+    with without_figures():
+        return compare_arms(
+            [*arms, Arm("bp at", "accuracy-matched", arm_runs["bp"])],
+            config=AnalysisConfig(Cs=(0.1, 1.0)),
+            design=DesignConfig(smallest_effects=smallest),
+            output=tmp_path_factory.mktemp("arm-comparison"),
+            execution=ExecutionConfig(executor="serial"),
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,13 @@ def seeds(
 
 
 @pytest.fixture(scope="module")
-def result(seeds: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
-    return compare_runs([*seeds["bp"], *seeds["sg"]], output=tmp_path_factory.mktemp("out") / "cmp")
+def result(
+    seeds: dict[str, list[Path]],
+    tmp_path_factory: pytest.TempPathFactory,
+    without_figures: Callable[[], AbstractContextManager[None]],
+) -> ComparisonResult:
+    with without_figures():
+        return compare_runs([*seeds["bp"], *seeds["sg"]], output=tmp_path_factory.mktemp("out") / "cmp")
 
 
 def named(views: Sequence[View]) -> pd.DataFrame:
@@ -202,7 +208,11 @@ def test_the_page_has_the_first_layers(result: ComparisonResult) -> None:
 
 
 @pytest.fixture(scope="module")
-def of_targets(seeds: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
+def of_targets(
+    seeds: dict[str, list[Path]],
+    tmp_path_factory: pytest.TempPathFactory,
+    without_figures: Callable[[], AbstractContextManager[None]],
+) -> ComparisonResult:
     """A comparison of two seeds of two methods at two steps, with a table of two targets and groups."""
     folder = tmp_path_factory.mktemp("targets")
     stimuli = Run.open(seeds["bp"][0]).stimuli
@@ -215,7 +225,7 @@ def of_targets(seeds: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFa
         steps="first,last", layers=("hidden.1", "hidden.3"), targets=str(folder / "targets.csv"), groups="group"
     )
     runs = [*seeds["bp"][:2], *seeds["sg"][:2]]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_figures():
         warnings.simplefilter("ignore", RuntimeWarning)
         return compare_runs(runs, config=config, output=folder / "cmp")
 
