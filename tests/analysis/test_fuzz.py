@@ -34,7 +34,7 @@ from repsim.similarity import DISTANCES, MEASURES
 
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands
 CASES = hypothesis.settings(
-    max_examples=int(os.environ.get("REPSIM_FUZZ", "40")), deadline=None, derandomize=True, database=None
+    max_examples=int(os.environ.get("REPSIM_FUZZ", "25")), deadline=None, derandomize=True, database=None
 )
 
 SWEEP = "[training]\ndata = 'digits'\ndepth = 2\nwidth = 4\nepochs = 1\n[grid]\nseed = '0-1'\n"

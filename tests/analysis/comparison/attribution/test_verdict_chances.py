@@ -14,7 +14,7 @@ SMALLEST = {"cka": 0.05, "accuracy": 0.02}
 def test_effects_are_found_as_often_as_predicted(rng: np.random.Generator, n: int) -> None:
     """Of four times the smallest size in similarity, ten times in accuracy, on half of the layers."""
     found, predicted = [], []
-    for _ in range(20):
+    for k in range(20):
         pilot = simulate_arms(rng, {"bp": np.zeros(SHAPE), "sg": planted(0.2)}, n=n)
         family = effect_family(pilot, TOTAL, SMALLEST)
         table = family.table(n_samples=500)
@@ -22,8 +22,9 @@ def test_effects_are_found_as_often_as_predicted(rng: np.random.Generator, n: in
         found.append(
             [(table.loc[changed & (table["quantity"] == name), "verdict"] == "different").mean() for name in SMALLEST]
         )
-        chances = [power_table(family, n_seeds=[n], effect=size).set_index("quantity") for size in (4, 10)]
-        predicted.append([each.loc[name, "different"] for each, name in zip(chances, SMALLEST, strict=True)])
+        if k % 5 == 0:  # predictions vary less
+            chances = [power_table(family, n_seeds=[n], effect=size).set_index("quantity") for size in (4, 10)]
+            predicted.append([each.loc[name, "different"] for each, name in zip(chances, SMALLEST, strict=True)])
     np.testing.assert_allclose(np.mean(found, axis=0), np.mean(predicted, axis=0), atol=0.1)
 
 

@@ -29,7 +29,7 @@ FEW = ("constant", "linear", "linear-labels", "relu-64")
 def find(folder: Path, problem: str) -> dict[str, pd.DataFrame]:
     """Find the points of one problem, with few examples and families."""
     families = tuple(family for family in PROBLEMS[problem].families if family in FEW)
-    small = replace(PROBLEMS[problem], n_examples=24, n_test=50, families=families)
+    small = replace(PROBLEMS[problem], n_examples=16, n_test=50, families=families)
     return parts.find(folder, name=problem, problem=small, seed=0)
 
 
@@ -37,7 +37,7 @@ def from_starts(folder: Path, problem: str, *, n_starts: int = 2, n_steps: int =
     """Train from few starts of one seed, with few examples and families."""
     few = START_PROBLEMS[problem]
     families = tuple(family for family in few.families if family in FEW)
-    small = replace(few, n_examples=min(few.n_examples, 24), families=families)
+    small = replace(few, n_examples=min(few.n_examples, 16), families=families)
     training = replace(TRAININGS[problem], n_steps=n_steps)
     return train_starts(folder, name=problem, problem=small, training=training, seeds=[0], n_starts=n_starts)
 
