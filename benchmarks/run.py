@@ -57,8 +57,8 @@ def _header() -> str:
     packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     return (
         "# Benchmark results\n\n"
-        "Written by `make bench`. Every figure is a ratio of two times taken in turn in the same process; below 1 the "
-        "work named first is the faster.\n\n"
+        "Written by `make bench`. Every figure is a ratio, of two times that are taken in turn unless the row names "
+        "something else; below 1 the work named first is the faster.\n\n"
         f"- Machine: {_processor()}, {_threads()} threads, {platform.system()} {platform.machine()}\n"
         f"- Python {platform.python_version()}, {packages}\n"
     )
