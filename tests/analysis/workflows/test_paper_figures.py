@@ -55,7 +55,7 @@ def test_unknown_names_and_formats_are_refused(comparison: ComparisonResult, tmp
     folder = comparison.tables.folder
     with pytest.raises(ValueError, match=r"There is no figure 'umap'. Choose one of: probe_accuracy, "):
         write_figures([folder], tmp_path / "out", files=FigureFilesConfig(only=("umap",)))
-    with pytest.raises(ValueError, match="Unknown format 'gif'. Choose one of: pdf, svg, png"):
+    with pytest.raises(ValueError, match=r"Unknown format 'gif'\. Choose one of: pdf, svg, png"):
         write_figures([folder], tmp_path / "out", files=FigureFilesConfig(formats=("gif",)))
     with pytest.raises(ValueError, match="Unknown width 'wide'"):
         write_figures([folder], tmp_path / "out", config=FigureConfig(width="wide"))
