@@ -230,7 +230,7 @@ def tasks_of_plan(plan: AnalysisPlan) -> list[Task]:
     tasks = list(plan.tasks)
     n_layers = sum(len(view.listed) for view in plan.views)
     after = tuple(task.key for task in tasks)
-    cost = 5.0 + 0.05 * n_layers
+    cost = 10.0 + 0.1 * n_layers
     assemble = FunctionByName("analysis.workflows.assemble:assemble")
     return [*tasks, Task("report", assemble, {"plan": plan}, after=after, cost=cost, cache=tasks[0].cache)]
 

@@ -40,7 +40,7 @@ def plan_rdms(tasks: AnalysisTasks) -> Iterator[Task]:
         for layers in _rdm_groups(list(view.listed), n_test):
             inputs = {"sources": (tasks.source(index, *layers),), "distance": tasks.config.distance}
             width = sum(view.listed[layer].shape[1] for layer in layers)
-            cost = (0.01 + 3e-8 * n_test**2) * len(layers) + 3e-11 * n_test**2 * width
+            cost = len(layers) * (0.01 + 2.5e-8 * n_test**2) + 3e-11 * n_test**2 * width
             yield tasks.make("rdm", FunctionByName(f"{_COMPUTE}:compute_rdms"), inputs, cost=cost)
 
 
@@ -59,7 +59,7 @@ def plan_rdm_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
         if not shared:
             continue
         layers = [layer for _, layer in shared]
-        pairs = [[list(found[0, layer]), list(found[place])] for place, layer in zip(shared, layers, strict=True)]
+        pairs = [(found[0, layer], found[place]) for place, layer in zip(shared, layers, strict=True)]
         inputs = {
             "sources": (tasks.source(0, *layers), tasks.source(shared[0][0], *layers)),
             "rdms": pairs,
@@ -67,7 +67,7 @@ def plan_rdm_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
         }
         after = tuple(dict.fromkeys(key for pair in pairs for key, _ in pair))
         function = FunctionByName(f"{_COMPUTE}:correlate_rdms")
-        cost = (1e-3 + 1e-7 * len(tasks.views[0].rows("test")) ** 2) * len(layers)
+        cost = len(layers) * (1e-3 + 1e-7 * len(tasks.views[0].rows("test")) ** 2)
         yield tasks.make("rdm_similarity", function, inputs, after=after, cost=cost)
 
 
