@@ -69,7 +69,11 @@ def label_height(ax: Axes, text: str) -> None:
     size = float(ax.yaxis.label.get_fontsize())
     room = ax.bbox.height * 72.0 / figure_of(ax).dpi
     n_lines = ceil(width_of(text.split("\n")) * size / max(0.75 * room, 1.0))
-    lines = text.split("\n") if n_lines < 2 else wrap(text, ceil(1.15 * len(text) / n_lines), break_long_words=False)
+    lines = (
+        text.split("\n")
+        if n_lines < 2
+        else wrap(text, ceil(1.15 * len(text) / n_lines), break_long_words=False, break_on_hyphens=False)
+    )
     ax.set_ylabel("\n".join(lines))
 
 

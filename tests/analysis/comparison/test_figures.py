@@ -113,7 +113,7 @@ def test_rdms_are_those_of_the_file(drawings: dict[str, Drawing], tables: Tables
             expected = squareform(tables.rdm(index, layer))
             np.testing.assert_array_equal(panels[index, column].images[0].get_array(), expected)
     assert figure.axes[9].get_ylabel() == "correlation distance"
-    assert [label.get_text() for label in panels[2, 0].get_xticklabels()] == list("0123456789")
+    assert [label.get_text() for label in panels[2, 0].get_xticklabels()] == list("13579")  # as many as fit
 
 
 def test_rdms_of_tokens_are_drawn_in_the_order_of_their_labels(
@@ -200,7 +200,7 @@ def test_the_loss_has_its_unit_where_all_runs_have_it(
     views = [tables.views[0], View("squared", squared, squared.last().step)]
     for seen, label in ((views[:1], "cross-entropy (nats)"), (views[1:], "loss"), (views, "loss")):
         (drawing,) = (each for each in draw_figures(replace(tables, views=seen)) if each.name == "training")
-        assert drawing.figure.axes[0].get_ylabel() == label
+        assert drawing.figure.axes[0].get_ylabel().replace("\n", " ") == label
 
 
 @pytest.mark.parametrize(
@@ -363,8 +363,8 @@ def test_teaching_signals_have_a_panel_for_each_quantity_with_values(
     """Gradients were not recorded, so that nothing is known of their geometry."""
     panels = [ax for ax in drawings["signals"].figure.axes if ax.get_visible()]
     columns = ["angle", "squared_bias", "variance", "implied_correlation"]
-    labels = ["angle to the true gradient (degrees)", "squared bias (relative)"]
-    assert [ax.get_ylabel() for ax in panels[:2]] == labels
+    labels = ["angle to true gradient (°)", "squared bias (relative)"]
+    assert [ax.get_ylabel().replace("\n", " ") for ax in panels[:2]] == labels
     assert len(panels) == 4
     for ax, column in zip(panels, columns, strict=True):
         for curve, (_, rows) in zip(ax.get_lines(), tables["signals"].groupby("view", sort=False), strict=False):

@@ -41,7 +41,7 @@ def points(layers: list[str], networks: list[str]) -> pd.DataFrame:
         (network, layer, depth, depth, step, step, 0.5 + 0.01 * k + 0.1 * (depth % 7))
         for k, network in enumerate(networks)
         for depth, layer in enumerate(layers, start=1)
-        for step in (0, 100, 2000)
+        for step in (0, 2000)
     ]
     table = pd.DataFrame(rows, columns=["curve", "layer", "depth", "boundary", "step", "epoch", "value"])
     return table.assign(
@@ -143,7 +143,7 @@ def check_paper(figure: Figure, width: str) -> None:
     assert [(a, b) for (a, first), (b, second) in combinations(boxes, 2) if first.padded(-0.5).overlaps(second)] == []
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["many", "long"])
 @pytest.mark.parametrize("width", PAPER_WIDTHS)
 @pytest.mark.parametrize("name", DRAWN)
 def test_all_text_is_readable_and_does_not_overlap(name: str, width: str, case: str) -> None:
