@@ -180,7 +180,8 @@ def _when(at: str) -> str:
 
 def _change(method: str, base: str, total: pd.DataFrame) -> str:
     """Return in which quantities a method differs from the reference, is equivalent to it, and neither."""
-    differing, equivalent, neither = [], [], []
+    differing, equivalent = [], []
+    neither: dict[str, list[str]] = {}
     for quantity, rows in total.groupby("quantity", sort=False):
         label, found = quantity_label(str(quantity)), rows[rows["verdict"] == "different"]
         if len(found):
@@ -189,13 +190,20 @@ def _change(method: str, base: str, total: pd.DataFrame) -> str:
             equivalent.append(f"{label} at {_layers(rows['depth'], len(rows))}")
         else:
             counts = [f"{n} {name}" for name in _VERDICTS[1:] if (n := int((rows["verdict"] == name).sum()))]
-            neither.append(f"{label} at any layer ({', '.join(counts)})")
+            neither.setdefault(f"at any layer ({', '.join(counts)})", []).append(label)
+    open_ = [f"{_either(labels)} {where}" for where, labels in neither.items()]
     said = [
         (differing, f"{method} differs from {base} in", "; and in "),
         (equivalent, f"{'it' if differing else method} is equivalent to {base} in", " and "),
-        (neither, f"{'it' if differing or equivalent else method} is not shown to differ from {base} in", " or "),
+        (open_, f"{'it' if differing or equivalent else method} is not shown to differ from {base} in", " or "),
     ]
     return "; ".join(f"{head} {between.join(parts)}" for parts, head, between in said if parts)
+
+
+def _either(labels: Sequence[str]) -> str:
+    """Return labels as alternatives, such as "CKA, class structure or probe accuracy"."""
+    *others, last = labels
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _largest(different: pd.DataFrame) -> str:

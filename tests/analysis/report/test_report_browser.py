@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.distance import squareform
 
@@ -72,6 +73,34 @@ def strange(browser: Any, comparison: ComparisonResult, tmp_path_factory: pytest
         patched.setitem(CHARTS, "loss-by-layer", loss)
         write_report(folder / "report.html", tables, [], folder, command="repsim")
     return opened(browser, folder / "report.html", color_scheme="dark")
+
+
+@pytest.fixture(scope="module")
+def answered(browser: Any, arm_comparison: ComparisonResult, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The report of a comparison of arms with controls."""
+    path = tmp_path_factory.mktemp("answered") / "report.html"
+    write_report(path, arm_comparison.tables, [], path.parent, command="repsim")
+    return opened(browser, path)
+
+
+@pytest.fixture(scope="module")
+def alone(browser: Any, comparison: ComparisonResult, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The report of one network, whose probes have a second target."""
+    path = tmp_path_factory.mktemp("alone") / "report.html"
+    tables = comparison.tables
+    name = tables.views[0].label
+    frames = {kind: of_one(table, name) for kind, table in tables.items()}
+    size = frames["probes"].assign(target="size", kind="continuous", accuracy=np.nan, r2=[-0.5, 0.25, 0.5])
+    frames["probes"] = pd.concat([frames["probes"], size], ignore_index=True)
+    write_report(path, replace(tables, views=tables.views[:1], frames=frames), [], path.parent, command="repsim")
+    return opened(browser, path)
+
+
+def of_one(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of a table that are about one network alone."""
+    for column in ("view", "view_a", "view_b", "method"):
+        table = table[table[column] == name] if column in table else table
+    return table
 
 
 def opened(browser: Any, path: Path, **options: Any) -> Any:
@@ -221,6 +250,117 @@ def test_both_schemes_can_be_read_and_the_button_changes_them(strange: Any) -> N
     assert page.complaints == []
 
 
+# The first screen
+
+
+def test_the_first_screen_has_the_answer_and_its_pictures(answered: Any, arm_comparison: ComparisonResult) -> None:
+    answered.evaluate("scrollTo(0, 0)")
+    assert answered.locator(".answer p").first.inner_text() == arm_comparison.summary()[0]
+    for name in ("lead-a", "lead-b"):
+        assert answered.locator(f'[data-chart="{name}"] .plot').bounding_box()["y"] < 620
+    assert answered.locator("h1").inner_text() == "sg (3 seeds) compared with bp (3 seeds), with 4 controls"
+
+
+def test_marks_in_the_picture_are_the_verdicts_of_the_table(answered: Any, arm_comparison: ComparisonResult) -> None:
+    marks = {"different": "●", "equivalent": "=", "undecided": "?"}
+    table = arm_comparison.tables["attribution"].query("contrast == 'total' and quantity == 'accuracy'")
+    panels = plotted(answered, "lead-a", "data")
+    quantities = list(arm_comparison.tables["attribution"]["quantity"].unique())
+    cells = [each for each in panels if each["meta"] == {"r": 0, "c": quantities.index("accuracy")}]
+    heat, text = cells
+    shown = table.pivot(index="depth", columns="at", values="difference")[list(table["at"].unique())]
+    np.testing.assert_allclose(np.array(heat["z"], dtype=float), shown / table["smallest"].iloc[0], atol=1e-9)
+    assert sorted(text["text"]) == sorted(table["verdict"].map(marks))
+
+
+def test_a_cell_is_read_and_its_curves_are_chosen_with_the_keyboard(answered: Any) -> None:
+    plot = answered.locator('[data-chart="lead-a"] .plot')
+    plot.focus()
+    plot.press("ArrowUp")
+    for _ in range(40):
+        plot.press("ArrowRight")  # to the last quantity and step
+    said = answered.locator('[data-chart="lead-a"] .readout').inner_text()
+    assert re.search(r"probe accuracy, layer \S+, 100 %: [+−]\d\.\d{3} \[", said)
+    plot.press("Enter")
+    answered.wait_for_function("document.querySelector('[data-chart=lead-b] h3').textContent.startsWith('Probe acc')")
+    assert answered.locator('[data-chart="lead-b"] .choice input:checked').count() == 2
+
+
+def test_arms_are_lines_and_differences_have_bands(answered: Any, arm_comparison: ComparisonResult) -> None:
+    chart = answered.locator('[data-chart="lead-b"]')
+    chart.locator(".choice label", has_text="Arms").click()
+    lines = [each["name"] for each in plotted(answered, "lead-b", "data") if each.get("name")]
+    assert set(arm_comparison.tables["arms"]["arm"]) - {"bp at 100 %"} >= set(lines) >= {"bp", "sg", "slow"}
+    chart.locator(".choice label", has_text="Differences").click()
+    bands = [each for each in plotted(answered, "lead-b", "data") if each.get("fill") == "tonexty"]
+    assert len(bands) == 5  # in total, and beyond each control
+
+
+def test_the_report_of_one_network_starts_with_its_probes(alone: Any, comparison: ComparisonResult) -> None:
+    assert alone.title().startswith("Analysis of ")
+    (line,) = (each for each in plotted(alone, "lead-a", "data") if each.get("name"))
+    assert line["y"] == comparison.tables["probes"]["accuracy"][:3].tolist()
+    (line,) = (each for each in plotted(alone, "lead-b", "data") if each.get("name"))
+    assert line["y"] == comparison.tables["class_structure"]["class_structure"][:3].tolist()
+
+
+def test_other_targets_of_probes_are_chosen(alone: Any) -> None:
+    alone.locator('[data-chart="probes"] select').select_option(label="size")
+    (line,) = (each for each in plotted(alone, "probes", "data") if each.get("name"))
+    assert line["y"] == [-0.5, 0.25, 0.5]
+    assert alone.locator('[data-chart="probes"] .ytitle').text_content() == "probe R² on test, size"
+
+
+def test_sliders_with_one_position_are_hidden(page: Any) -> None:
+    assert page.locator('[data-chart="rdm-a"] label', has_text="Checkpoint").is_hidden()
+    assert page.locator('[data-chart="rdm-a"] label', has_text="Layer").is_visible()
+
+
+# For everyone
+
+
+@pytest.mark.parametrize("name", ["answered", "alone"])
+def test_axe_finds_no_violation_of_wcag(name: str, request: pytest.FixtureRequest) -> None:
+    axe = pytest.importorskip("axe_playwright_python", reason="there is no axe-core; install axe-playwright-python")
+    page = request.getfixturevalue(name)
+    page.evaluate((Path(axe.__path__[0]) / "axe.min.js").read_text())
+    for width, scheme in ((1280, "light"), (1280, "dark"), (400, "light")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(300)
+        found = page.evaluate(
+            "axe.run({ exclude: ['.svg-container'] }, "  # whose name and table stand beside it
+            "{ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], resultTypes: ['violations'] })"
+        )
+        told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
+        assert told == [], (width, scheme)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(color_scheme="light")
+
+
+def test_every_chart_is_printed_light_and_as_wide_as_the_paper(answered: Any) -> None:
+    answered.emulate_media(color_scheme="dark")
+    answered.wait_for_function("window.repsimDrawn")
+    answered.wait_for_function(
+        "document.querySelector('[data-chart=structure] .plot').layout.paper_bgcolor === '#15181e'"
+    )
+    answered.evaluate("dispatchEvent(new Event('beforeprint'))")  # the browser waits for no promise
+    charts = answered.evaluate(
+        "[...document.querySelectorAll('.plot')].map((e) => [e.layout?.paper_bgcolor, "
+        "e.querySelector('.main-svg')?.hasAttribute('viewBox')])"
+    )
+    assert len(charts) > 8
+    assert {tuple(each) for each in charts} == {("#ffffff", True)}
+    assert answered.locator("details.print:not([open])").count() == 0
+    answered.emulate_media(media="print")
+    width = answered.evaluate("document.querySelector('main').clientWidth")
+    widths = answered.eval_on_selector_all(".plot .main-svg", "all => all.map((e) => e.getBoundingClientRect().right)")
+    assert max(widths) <= width + 1
+    answered.emulate_media(media="screen", color_scheme="light")
+    answered.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert answered.locator("details.print[open]").count() == 0
+
+
 # What can be done
 
 
@@ -232,6 +372,17 @@ def test_sliders_and_runs_change_the_matrix(page: Any, comparison: ComparisonRes
     np.testing.assert_allclose(plotted(page, "rdm-a"), matrix(comparison, 1, 1), atol=1e-4)
     assert page.locator('[data-chart="rdm-a"] output').all_inner_texts() == ["step 38", "hidden.2 (2 of 3)"]
     page.locator('[data-chart="rdm-a"] select').select_option(index=0)
+
+
+def test_linked_panels_show_the_same_layer(page: Any) -> None:
+    link = page.locator("#scale label", has_text="Link A and B").locator("input")
+    link.check()
+    slide(page, "rdm-b", "Layer", 0)
+    page.wait_for_function("document.querySelector('[data-chart=rdm-a] h3').textContent.endsWith('hidden.1')")
+    link.uncheck()
+    slide(page, "rdm-b", "Layer", 2)
+    page.wait_for_function("document.querySelector('[data-chart=rdm-b] h3').textContent.endsWith('hidden.3')")
+    assert page.locator('[data-chart="rdm-a"] h3').inner_text().endswith("hidden.1")
 
 
 def test_pointing_at_a_cell_shows_its_stimuli_and_the_true_distance(page: Any, comparison: ComparisonResult) -> None:
@@ -378,8 +529,8 @@ def test_the_distances_shown_are_saved(page: Any, comparison: ComparisonResult) 
 
 
 def test_formulas_in_saved_csv_are_quoted_and_numbers_are_not(strange: Any) -> None:
-    data = downloaded(strange, "probes", "csv")
-    assert csv_rows(data)[0]["curve"] == "'" + FORMULA
+    data = downloaded(strange, "structure", "csv")
+    assert "'" + FORMULA in {row["curve"] for row in csv_rows(data)}
     assert b"'-" not in downloaded(strange, "embedding", "csv")
 
 

@@ -71,7 +71,7 @@ class Chart {
     const figure = await this.spec.figure(colours, false);
     if (turn !== this.turn) return; // a later choice overtook this one
     const width = this.plot.clientWidth;
-    const size = { width, height: this.spec.height(width) };
+    const size = { width, height: this.fitted?.width === width ? this.fitted.height : this.spec.height(width) };
     this.light = colours === THEMES.light ? null : await this.spec.figure(THEMES.light, false); // for paper
     await Plotly.react(this.plot, figure.data, { ...layout(colours, figure.layout), ...size }, CONFIG);
     if (this.spec.isSquare) await this.cutEmpty(size.height);
@@ -86,7 +86,9 @@ class Chart {
   async cutEmpty(height) {
     const { _size: place, yaxis } = this.plot._fullLayout;
     const empty = Math.floor(place.h - (yaxis.domain[1] - yaxis.domain[0]) * place.h);
-    if (empty > 8) await Plotly.relayout(this.plot, { height: height - empty });
+    if (empty <= 8) return;
+    this.fitted = { width: this.plot.clientWidth, height: height - empty };
+    await Plotly.relayout(this.plot, { height: height - empty });
   }
 
   /** Draw in the light scheme and let the drawing shrink with the paper, all at once. */

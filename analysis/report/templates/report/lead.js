@@ -30,10 +30,18 @@ function differenceColours(colours) {
   return ["#1f5fa8", "#6aa5d4", middle, "#e58e63", "#b11f2b"].map((colour, i) => [i / 4, colour]);
 }
 
+const BETWEEN = 28; // pixels between contrasts, for their titles
+
+/** Return the height of a panel: less where there are more contrasts, as all of them lie below one another. */
+function panelHeight() {
+  const n = contrasts().length;
+  return Math.min(Math.max(arms.layers.length * 24, 48), n === 1 ? 330 : n === 2 ? 190 : 130);
+}
+
 /** Return rows and columns of panels, and where each lies: contrasts below one another, quantities side by side. */
 function panelGrid() {
-  const rows = contrasts(), columns = arms.quantities;
-  const across = (1 - 0.035 * (columns.length - 1)) / columns.length, gap = rows.length > 1 ? 0.13 : 0, down = (1 - gap * (rows.length - 1)) / rows.length;
+  const rows = contrasts(), columns = arms.quantities, whole = rows.length * panelHeight() + (rows.length - 1) * BETWEEN;
+  const across = (1 - 0.035 * (columns.length - 1)) / columns.length, down = panelHeight() / whole, gap = BETWEEN / whole;
   return rows.flatMap((row, r) => columns.map((quantity, c) => {
     const n = r * columns.length + c + 1, left = c * (across + 0.035), top = 1 - r * (down + gap);
     return { contrast: row, quantity, r, c, id: n === 1 ? "" : String(n), x: [left, Math.min(1, left + across)], y: [Math.max(0, top - down), top] };
@@ -51,8 +59,8 @@ function headingLines(name, width) {
 }
 
 function verdictHeight() {
-  const n = contrasts().length, each = Math.min(Math.max(arms.layers.length * 24, 150), n === 1 ? 330 : 190);
-  return 70 + n * each + (n - 1) * 40;
+  const n = contrasts().length;
+  return 90 + n * panelHeight() + (n - 1) * BETWEEN;
 }
 
 function verdictChart() {
@@ -72,7 +80,7 @@ function verdictChart() {
   const figure = async (colours, isExport) => {
     const panels = panelGrid(), depths = arms.layers.map((_, i) => i + 1), steps = arms.at.map((_, i) => i);
     const limit = Math.min(6, Math.max(2, ...arms.rows.map(strength).filter(isKnown).map(Math.abs)));
-    const width = chart.plot.clientWidth / arms.quantities.length / arms.at.length, height = verdictHeight() / contrasts().length / arms.layers.length;
+    const width = chart.plot.clientWidth / arms.quantities.length / arms.at.length, height = panelHeight() / arms.layers.length;
     const mark = Math.min(15, width * 0.5, height * 0.75);
     const data = [], axes = {}, annotations = [];
     for (const panel of panels) {
@@ -89,7 +97,7 @@ function verdictChart() {
       const ticks = arms.at.length > 1 && isBottom ? { tickvals: few, ticktext: few.map((i) => verbatim(arms.at[i])), title: isLeft ? "training" : "" } : { showticklabels: false, tickvals: [] };
       const layers = layerTicks(arms.layers, 1);
       axes[`xaxis${panel.id}`] = axis(colours, { showgrid: false, domain: panel.x, anchor: `y${panel.id}`, ticks: "", tickangle: 0, ...ticks });
-      axes[`yaxis${panel.id}`] = axis(colours, { showgrid: false, domain: panel.y, anchor: `x${panel.id}`, ticks: "", ...layers, ...(isLeft ? {} : { title: "", showticklabels: false }) });
+      axes[`yaxis${panel.id}`] = axis(colours, { showgrid: false, domain: panel.y, anchor: `x${panel.id}`, ticks: "", ...layers, ...(isLeft ? {} : { showticklabels: false }), ...(isLeft && panel.r === Math.floor((contrasts().length - 1) / 2) ? {} : { title: "" }) });
       const heading = { xref: "paper", yref: "paper", showarrow: false, yanchor: "bottom", font: { size: 13, color: colours.ink } };
       if (panel.r === 0) annotations.push({ ...heading, text: headingLines(quantityName(panel.quantity), width * arms.at.length), x: (panel.x[0] + panel.x[1]) / 2, xanchor: "center", y: 1, yshift: contrasts().length > 1 ? 20 : 2 });
       if (isLeft && contrasts().length > 1) annotations.push({ ...heading, text: `<b>${verbatim(panel.contrast[2])}</b>`, x: 0, xanchor: "left", y: panel.y[1], font: { size: 12, color: colours.soft } });

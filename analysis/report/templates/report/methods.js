@@ -46,7 +46,7 @@ class MethodCurves {
   constructor(rows, point, { band, ofRuns = false } = {}) {
     Object.assign(this, { point, band, ofRuns, redraw: () => {}, areSeedsShown: false, isOfOne: networks.length === 1 && !ofRuns });
     this.setRows(rows);
-    this.steps = ofRuns ? [] : unique(this.views.map((view) => content.views[view].step)).sort((a, b) => a - b);
+    this.steps = ofRuns ? [] : unique(this.views.flatMap((view) => content.views[view]?.step ?? [])).sort((a, b) => a - b);
     this.step = this.isOfOne ? 0 : this.stepTexts().length - 1;
     const names = unique(this.views.map((view) => this.groupOf(view)));
     this.groups = names.map((name, i) => ({ name, style: this.styleOfGroup(name), isShown: i < MOST_SHOWN }));
@@ -56,8 +56,7 @@ class MethodCurves {
     this.byView = new Map();
     const places = new Map(this.ofRuns ? networks.map(({ name, views }) => [name, views.at(-1)]) : content.views.map(({ label }, i) => [label, i]));
     for (const row of rows) {
-      const view = places.get(row.view);
-      if (view === undefined) continue;
+      const view = places.get(row.view) ?? String(row.view); // a table of the user may name others
       if (!this.byView.has(view)) this.byView.set(view, []);
       this.byView.get(view).push(row);
     }
@@ -65,7 +64,8 @@ class MethodCurves {
   }
 
   groupOf(view) {
-    return this.isOfOne ? content.views[view].label : content.views[view].method;
+    const known = content.views[view];
+    return known ? (this.isOfOne ? known.label : known.method) : view;
   }
 
   styleOfGroup(name) {
@@ -81,7 +81,7 @@ class MethodCurves {
   }
 
   isAtStep(view) {
-    if (this.isOfOne || this.steps.length < 2) return true;
+    if (this.isOfOne || this.steps.length < 2 || typeof view === "string") return true;
     return this.step < this.steps.length ? content.views[view].step === this.steps[this.step] : isLast(view);
   }
 
@@ -95,8 +95,8 @@ class MethodCurves {
 
   curves() {
     return this.groups.filter(({ isShown }) => isShown).flatMap((group) => {
-      const { views } = content;
-      const members = this.members(group).map((view) => ({ name: this.ofRuns ? views[view].network : views[view].label, rows: this.byView.get(view) }));
+      const nameOf = (view) => content.views[view]?.[this.ofRuns ? "network" : "label"] ?? view;
+      const members = this.members(group).map((view) => ({ name: nameOf(view), rows: this.byView.get(view) }));
       const single = ({ name, rows }) => ({ name, ...group.style, points: rows.map(this.point) });
       if (members.length < 2) return members.map(single);
       const each = members.map((member) => ({ ...single(member), isFaint: members.length > 2 }));
