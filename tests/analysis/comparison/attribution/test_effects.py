@@ -57,13 +57,13 @@ def test_an_effect_of_the_smallest_size_is_rarely_called_equivalent(rng: np.rand
 
 def test_bands_cover_planted_effects(rng: np.random.Generator) -> None:
     effect, missed = planted(0.2), 0
-    for _ in range(100):
+    for _ in range(200):
         table = effect_family(simulate_arms(rng, {"bp": NONE, "sg": effect}), CONTRASTS[:1], SMALLEST).table(
             n_samples=500
         )
         truth = np.where(table["depth"] <= SHAPE[1] // 2, 0.2, 0.0)
         missed += bool(((table["band_low"] > truth) | (table["band_high"] < truth)).any())
-    assert missed <= 9  # 5 % of 100, and two standard errors
+    assert missed <= 17  # 5 % of 200, and two standard errors
 
 
 def test_the_trend_is_the_distance_from_the_largest_similarity(rng: np.random.Generator) -> None:
