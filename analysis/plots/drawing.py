@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -53,7 +54,8 @@ def save_figure(figure: Figure, path: Path) -> None:
         FigureCanvasAgg(figure).print_png(path)  # savefig would draw twice
         figure.dpi = original
         return
-    with mpl.rc_context(FILE_STYLE if isinstance(figure, PaperFigure) else {"svg.hashsalt": "repsim"}):
+    style: Any = FILE_STYLE if isinstance(figure, PaperFigure) else {"svg.hashsalt": "repsim"}
+    with mpl.rc_context(style):
         _VECTORS[kind](figure)(path, metadata={"pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind])
 
 

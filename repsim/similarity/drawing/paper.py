@@ -13,10 +13,16 @@ from matplotlib.figure import Figure
 __all__ = ["FILE_STYLE", "PAPER_WIDTHS", "PaperFigure", "new_figure", "paper_style", "paper_width"]
 
 PAPER_WIDTHS = {"column": 3.25, "page": 6.75}  # inches
-_LOWEST_ROW = 1.35  # inches
+_LOWEST, _LOWEST_OF_SEVERAL = 2.4, 1.4  # inches of a row of panels
 
-FILE_STYLE: dict[str, Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "repsim"}
-_TYPE: dict[str, Any] = {
+FILE_STYLE: Any = {
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "repsim",
+    "savefig.dpi": 300,
+}
+_TYPE: Any = {
     "font.size": 8.5,  # "small" is 7.1 points
     "axes.titlesize": 8.5,
     "axes.labelsize": 8.5,
@@ -28,7 +34,6 @@ _TYPE: dict[str, Any] = {
     "lines.linewidth": 1.1,
     "lines.markersize": 3.0,
     "hatch.linewidth": 0.5,
-    "savefig.dpi": 300,
 }
 
 _width: ContextVar[float | None] = ContextVar("width", default=None)
@@ -39,7 +44,7 @@ class PaperFigure(Figure):
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """Save the figure; see ``Figure.savefig``."""
-        with mpl.rc_context({**FILE_STYLE, "savefig.dpi": 300}):
+        with mpl.rc_context(FILE_STYLE):
             super().savefig(fname, **options)
 
 
@@ -54,7 +59,7 @@ def paper_style(width: str) -> Iterator[None]:
     """
     token = _width.set(PAPER_WIDTHS[width])
     try:
-        with mpl.rc_context({**_TYPE, **FILE_STYLE}):
+        with mpl.rc_context(_TYPE), mpl.rc_context(FILE_STYLE):
             yield
     finally:
         _width.reset(token)
@@ -71,5 +76,6 @@ def new_figure(width: float, height: float, n_rows: int = 1) -> Figure:
     if fixed is None:
         return Figure(figsize=(width, height), layout="constrained")
     row = height / n_rows
-    lower = max(row * min(1.0, fixed / width), min(row, _LOWEST_ROW))
+    lowest = _LOWEST if n_rows == 1 else _LOWEST_OF_SEVERAL
+    lower = max(row * min(1.0, fixed / width), min(row, lowest))
     return PaperFigure(figsize=(fixed, lower * n_rows), layout="constrained")
