@@ -257,7 +257,7 @@ def test_the_first_screen_has_the_answer_and_its_pictures(answered: Any, arm_com
     answered.evaluate("scrollTo(0, 0)")
     assert answered.locator(".answer p").first.inner_text() == arm_comparison.summary()[0]
     for name in ("lead-a", "lead-b"):
-        assert answered.locator(f'[data-chart="{name}"] .plot').bounding_box()["y"] < 620
+        assert answered.locator(f'[data-chart="{name}"]').bounding_box()["y"] < 620
     assert answered.locator("h1").inner_text() == "sg (3 seeds) compared with bp (3 seeds), with 4 controls"
 
 
