@@ -22,8 +22,9 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 class FeatureProducts(ABC):
     """Products with features X (n, d) that P problems share, or X (P, n, d) of one layer per problem."""
 
-    def __init__(self, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, dtype: torch.dtype, device: str, n_outputs: int) -> None:
         self.dtype, self.device = dtype, torch.device(device)
+        self._n_outputs = n_outputs
         self._metric: Tensor | None = None  # (d, d) or (P, d, d)
 
     @abstractmethod
@@ -37,6 +38,14 @@ class FeatureProducts(ABC):
     @abstractmethod
     def only(self, left: NDArray[np.intp]) -> None:
         """Keep only the problems at the positions ``left``; left[k] >= k."""
+
+    @abstractmethod
+    def flatten(self, curvatures: Tensor | None = None, *, passes: int = PASSES_SAVED) -> bool:
+        """Choose better conditioned unknowns, if that costs less than ``passes`` passes; return whether it was done.
+
+        Unknowns are coefficients before. ``curvatures`` (P, n) are second derivatives of the loss of each example in a
+        logit, of which only the ratios matter; without them they are taken as equal.
+        """
 
     def tensor(self, values: Any) -> Tensor:
         """Return an array in this precision, on this device."""
@@ -52,21 +61,28 @@ class FeatureProducts(ABC):
         """Return the coefficients (P, R, d) that unknowns stand for."""
         return U if self._metric is None else U @ self._metric
 
-    def _flatten(self, X: Tensor, n_outputs: int) -> None:
-        """Choose better conditioned unknowns for features X (..., n, d), if that costs less than it saves."""
-        # With X'X = m (L L' - I), where m is the mean eigenvalue, the unknowns are U = W L. They have the curvature of
-        # the identity if loss and penalty have the same curvature in the average direction.
+    @property
+    def is_flattened(self) -> bool:
+        """Whether unknowns differ from coefficients."""
+        return self._metric is not None
+
+    def _flatten(self, X: Tensor, curvatures: Tensor | None, passes: int) -> bool:
+        """Choose the unknowns for features X (..., n, d), by a regular sample of examples."""
+        # With X' diag(curvatures) X = m (L L' - I), where m is the mean eigenvalue, the unknowns are U = W L. They have
+        # the curvature of the identity if loss and penalty have the same curvature in the average direction.
         n, d = X.shape[-2:]
         step = max(1, n // (ROWS_PER_FEATURE * d))
-        if d * (d + 2 * (n // step)) > PASSES_SAVED * 4 * n * n_outputs:
-            return
+        if d * (d + 2 * (n // step)) > passes * 4 * n * self._n_outputs:
+            return False
         some = X[..., ::step, :]
-        gram = some.mT @ some
+        gram = some.mT @ (some if curvatures is None else some * curvatures[..., ::step, None])
         mean = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
         eye = torch.eye(d, dtype=self.dtype, device=self.device).expand_as(gram)
         L, failed = torch.linalg.cholesky_ex(eye + gram / torch.where(mean > 0, mean, 1.0))
-        if not failed.any() and bool(torch.isfinite(L).all()):  # false if X overflows this precision
-            self._metric = torch.linalg.solve_triangular(L, eye, upper=False)
+        if failed.any() or not bool(torch.isfinite(L).all()):  # X overflows this precision
+            return False
+        self._metric = torch.linalg.solve_triangular(L, eye, upper=False)
+        return True
 
 
 class SharedFeatures(FeatureProducts):
@@ -76,12 +92,11 @@ class SharedFeatures(FeatureProducts):
     """
 
     def __init__(self, X: Any, dtype: torch.dtype, device: str, n_outputs: int) -> None:
-        super().__init__(dtype, device)
+        super().__init__(dtype, device, n_outputs)
         self._X, self._whole = X, None
         size = X.shape[0] * X.shape[1] * dtype.itemsize
         if isinstance(X, np.ndarray) and (X.dtype == _NUMPY[dtype] or size <= RESIDENT or self.device.type != "cpu"):
             self._whole = self.tensor(X)
-            self._flatten(self._whole, n_outputs)
 
     def logits(self, W: Tensor, b: Tensor) -> Tensor:
         """Return W X' + b."""
@@ -105,6 +120,12 @@ class SharedFeatures(FeatureProducts):
     def only(self, left: NDArray[np.intp]) -> None:
         """Do nothing, since the problems share their features."""
 
+    def flatten(self, curvatures: Tensor | None = None, *, passes: int = PASSES_SAVED) -> bool:
+        """Choose the unknowns of all problems, if the features are held; by curvatures only those of a single one."""
+        if self._whole is None or (curvatures is not None and len(curvatures) > 1):
+            return False
+        return self._flatten(self._whole, None if curvatures is None else curvatures[0], passes)
+
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for rows, block in row_blocks(self._X, _NUMPY[self.dtype]):
             yield rows, self.tensor(block)
@@ -117,12 +138,11 @@ class StackedLayers(FeatureProducts):
     """
 
     def __init__(self, layers: Sequence[NDArray[Any]], dtype: torch.dtype, device: str, n_outputs: int) -> None:
-        super().__init__(dtype, device)
+        super().__init__(dtype, device, n_outputs)
         n, d = layers[0].shape
         self._X = torch.empty(len(layers), d, n, dtype=dtype, device=self.device)  # transposed: read faster both ways
         for X, layer in zip(self._X, layers, strict=True):
             X.copy_(self.tensor(layer).T)
-        self._flatten(self._X.mT, n_outputs)
 
     def logits(self, W: Tensor, b: Tensor) -> Tensor:
         """Return W X' + b."""
@@ -131,6 +151,10 @@ class StackedLayers(FeatureProducts):
     def back(self, residuals: Tensor) -> Tensor:
         """Return residuals X."""
         return torch.bmm(residuals, self._X.mT)
+
+    def flatten(self, curvatures: Tensor | None = None, *, passes: int = PASSES_SAVED) -> bool:
+        """Choose the unknowns of each problem by its curvatures."""
+        return self._flatten(self._X.mT, curvatures, passes)
 
     def only(self, left: NDArray[np.intp]) -> None:
         """Move the features of the remaining problems to the front."""

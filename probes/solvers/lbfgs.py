@@ -30,6 +30,10 @@ REFRESH = 25  # iterations after which logits are recomputed, since rounding err
 ROUNDING = {torch.float32: 2e-7, torch.float64: 1e-15}
 # Relative gaps that a search in that precision cannot reach.
 LEAST = {torch.float32: 1e-7, torch.float64: 0.0}
+# Relative gap below which unknowns are chosen by the curvature of the loss, since the probabilities of most examples
+# change little from there on; the passes that this saves in a search from further away; and the gap from which on a
+# search is too short to choose them again.
+SETTLED, PASSES_OF_SETTLED, NEARLY_DONE = 1.0, 8, 1e-5
 # Share of the tolerance that a search aims at, since its own estimate of the gap is less exact than the certificate.
 AIM = 0.7
 
@@ -212,9 +216,12 @@ class _Descent:
         solutions: dict[int, tuple[Array, Array, int]] = {}
         alive, aim, limit = np.arange(len(aims)), np.asarray(aims), np.asarray(most)
         self._survey()
-        memory = LbfgsMemory(1.0 / (1.0 + self._losses.curvature()), self._slopes)
+        memory = self._flatten()
         D, stuck = memory.direction(self._slopes), np.zeros(len(alive), dtype=bool)
         for n_iter in range(int(limit.max()) + 1):
+            if not self._is_settled and self._is_below(SETTLED):
+                memory = self._flatten_settled() or memory
+                D = memory.direction(self._slopes)
             ended = (self._gap <= aim[alive] * self._value) | stuck | (n_iter >= limit[alive])
             if ended.any():
                 for p in map(int, np.flatnonzero(ended)):
@@ -227,6 +234,32 @@ class _Descent:
                 self._only(left)
             D, stuck = self._iterate(memory, D, refresh=n_iter % REFRESH == REFRESH - 1)
         return [solutions[i] for i in range(len(aims))]
+
+    def _flatten(self) -> LbfgsMemory:
+        """Choose unknowns where the search starts; return an empty memory for them."""
+        self._is_settled = self._is_below(SETTLED)
+        curvatures = self._losses.curvatures()
+        if not (self._rows.is_flattened and self._is_below(NEARLY_DONE)):
+            if not (self._is_settled and self._rows.flatten(curvatures)):
+                self._rows.flatten()
+            self._slopes = self._inwards()
+        return self._empty_memory(curvatures)
+
+    def _flatten_settled(self) -> LbfgsMemory | None:
+        """Choose unknowns where the search has settled; return an empty memory for them, or None if that costs more."""
+        self._is_settled = True
+        curvatures = self._losses.curvatures()
+        if not self._rows.flatten(curvatures, passes=PASSES_OF_SETTLED):
+            return None
+        self._slopes = self._inwards()
+        return self._empty_memory(curvatures)
+
+    def _empty_memory(self, curvatures: Tensor) -> LbfgsMemory:
+        return LbfgsMemory(1.0 / (1.0 + on_cpu(curvatures.sum(1))), self._slopes)
+
+    def _is_below(self, gap: float) -> bool:
+        """Return whether the relative gaps of all problems are below a value."""
+        return bool((self._gap <= gap * self._value).all())
 
     def _iterate(self, memory: LbfgsMemory, D: Tensor, *, refresh: bool) -> tuple[Tensor, NDArray[np.bool_]]:
         """Take one step along directions D (P, q); return the next directions, and which problems found no step."""
@@ -288,7 +321,13 @@ class _Descent:
         G = of_W + W
         # At the best intercept, half the squared gradient is the duality gap.
         self._gap = 0.5 * on_cpu(dot(G, G) + dot(of_b, of_b))
-        self._slopes = torch.cat([self._rows.inwards(G).flatten(1), of_b], dim=1)
+        self._gradient = G, of_b
+        self._slopes = self._inwards()
+
+    def _inwards(self) -> Tensor:
+        """Return the gradients in the unknowns, (P, q), of those in the coefficients."""
+        of_W, of_b = self._gradient
+        return torch.cat([self._rows.inwards(of_W).flatten(1), of_b], dim=1)
 
     def _outwards(self, D: Tensor) -> Tensor:
         of_W, of_b = self._split(D)
@@ -311,6 +350,7 @@ class _Descent:
         self._rows.only(left)
         self._losses.only(index)
         self._w, self._slopes = self._w[index], self._slopes[index]
+        self._gradient = self._gradient[0][index], self._gradient[1][index]
         self._value, self._size, self._gap = self._value[left], self._size[left], self._gap[left]
 
 

@@ -68,10 +68,10 @@ class LogisticLosses:
         """Return the gradients with respect to coefficients and intercepts, (P, q)."""
         return torch.cat([self._rows.back(self._residuals).flatten(1), self._residuals.sum(2)], dim=1)
 
-    def curvature(self) -> Array:
-        """Return second derivatives in a logit, averaged over classes and summed over examples, (P,)."""
+    def curvatures(self) -> Tensor:
+        """Return second derivatives of the loss of each example in a logit, averaged over classes, (P, n)."""
         p = torch.sigmoid(self._Z) if self._n_outputs == 1 else torch.softmax(self._Z, dim=1)
-        return on_cpu((self._weights * p * (1 - p)).sum((1, 2))) / self._n_outputs
+        return (self._weights * p * (1 - p)).mean(1)
 
     def only(self, index: Tensor) -> None:
         """Keep only the problems at the given positions."""

@@ -80,6 +80,7 @@ def test_products_of_stacked_rows_are_those_of_numpy_layer_by_layer(dtype: torch
 @pytest.mark.parametrize("left", [[0, 1, 2], [0, 2], [2, 1], [1, 2], [2], [1]])
 def test_stacked_layers_keep_the_remaining_problems(left: list[int]) -> None:
     rows = StackedLayers(list(LAYERS), torch.float64, "cpu", R)
+    assert rows.flatten()
     U = rows.tensor(W)
     outwards, inwards = on_cpu(rows.outwards(U))[left], on_cpu(rows.inwards(U))[left]
     rows.only(np.array(left))
@@ -107,10 +108,14 @@ def test_shared_features_keep_the_remaining_problems() -> None:
 
 
 def flattened() -> list[tuple[FeatureProducts, NDArray]]:
-    return [
+    found = [
         (SharedFeatures(LAYERS[1], torch.float64, "cpu", P * R), np.broadcast_to(LAYERS[1], LAYERS.shape)),
         (StackedLayers(list(LAYERS), torch.float64, "cpu", R), LAYERS),
     ]
+    for rows, _ in found:
+        assert rows.flatten()
+        assert rows.is_flattened
+    return found
 
 
 def test_inwards_and_outwards_are_adjoint() -> None:
@@ -133,9 +138,25 @@ def test_the_norm_of_the_unknowns_is_that_of_coefficients_and_logits_together() 
         np.testing.assert_allclose(length, np.sum(np.square(W), axis=(1, 2)), rtol=1e-12)
 
 
+def test_the_norm_of_the_unknowns_includes_the_given_curvatures_of_the_examples() -> None:
+    given = torch.tensor(rng.uniform(size=(P, N)))
+    (shared, _), (stacked, _) = flattened()
+    assert not shared.flatten(given)  # each problem has others
+    for rows, n_problems, layers in ((shared, 1, LAYERS[1:2]), (stacked, P, LAYERS)):
+        U, curvatures = W[:n_problems], given[:n_problems]
+        assert rows.flatten(curvatures)
+        coefficients = rows.outwards(torch.tensor(U)).numpy()
+        logits = np.einsum("prd,pnd->prn", coefficients, layers)
+        mean = np.einsum("pnd,pn->p", np.square(layers), curvatures.numpy()) / D
+        length = np.sum(np.square(coefficients), axis=(1, 2))
+        length += np.einsum("prn,pn->p", np.square(logits), curvatures.numpy()) / mean
+        np.testing.assert_allclose(length, np.sum(np.square(U), axis=(1, 2)), rtol=1e-12)
+
+
 def test_unknowns_of_many_rows_are_chosen_from_a_regular_sample_of_them() -> None:
     X = np.repeat(LAYERS[0], 8, axis=0)  # more than four rows a feature; each step meets other rows
     rows = SharedFeatures(X, torch.float64, "cpu", R)
+    assert rows.flatten()
     step = len(X) // (4 * D)
     some = X[::step]
     mean = np.sum(np.square(some)) / D
@@ -151,5 +172,13 @@ def test_unknowns_are_coefficients_where_flattening_does_not_pay(kind: str) -> N
     rows: list[FeatureProducts] = [SharedFeatures(X, torch.float64, "cpu", 1)]
     rows += [] if isinstance(X, Sliced) else [StackedLayers([X], torch.float64, "cpu", 1)]
     for each in rows:
+        assert each.flatten() == (kind == "zero")
         np.testing.assert_array_equal(each.outwards(U), U)
         np.testing.assert_array_equal(each.inwards(U), U)
+
+
+def test_unknowns_stay_where_choosing_them_again_costs_more_than_it_saves() -> None:
+    for rows, _ in flattened():
+        before = rows.outwards(torch.tensor(W))
+        assert not rows.flatten(torch.ones(P, N, dtype=torch.float64), passes=0)
+        np.testing.assert_array_equal(rows.outwards(torch.tensor(W)), before)
