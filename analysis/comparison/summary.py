@@ -140,7 +140,8 @@ def _unfinished(tables: Tables) -> list[str]:
 
 
 def _accuracies(tables: Tables) -> list[str]:
-    scores, sizes, groups = {}, set(), _groups(tables)
+    scores: dict[str, dict[str, float]] = {}
+    sizes, groups = set(), _groups(tables)
     for view in tables.views:
         status = view.run.status
         at_end = status.get("state") == "finished" and status.get("step") == view.step
@@ -362,7 +363,7 @@ def _lowest_by_group(rows: pd.DataFrame, groups: dict[str, str]) -> list[str]:
     rows = rows.assign(group=[groups.get(view, view) for view in rows["view"]])
     parts = []
     for group, every in rows.groupby("group", sort=False):
-        lowest, n = every.loc[every["value"].idxmin()], every["view"].nunique()
+        lowest, n = every.iloc[int(every["value"].to_numpy().argmin())], every["view"].nunique()
         parts.append(f"{group} {lowest['value']:.2f} at {lowest['at']}{f' (lowest of {n})' if n > 1 else ''}")
     return parts
 
