@@ -26,6 +26,7 @@ from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.plots.drawing import save_figures
 from analysis.report import write_report
+from analysis.report.print_figures import embed_figure
 from checkpoints import Capture, Run, Stimuli
 from repsim import rdm
 from repsim.learning import load_dataset
@@ -73,7 +74,8 @@ def measured(repeats: int) -> tuple[float, float, list[float]]:
         save_figures(drawings, Path(name) / "figures")
         page = Path(name) / "report.html"
         start = time.perf_counter()
-        write_report(page, tables, drawings, Path(name) / "figures", command="repsim")
+        pictures = [embed_figure(drawing, Path(name) / "figures") for drawing in drawings]
+        write_report(page, tables, pictures, command="repsim")
         seconds = time.perf_counter() - start
         return page.stat().st_size / 1e6, seconds, [seconds_to_open(page) for _ in range(repeats)]
 

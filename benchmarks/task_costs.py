@@ -16,7 +16,7 @@ from pathlib import Path
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
 from analysis.execution import Task, one_thread
-from analysis.workflows.assemble import tasks_of_plan
+from analysis.workflows.analyze import tasks_of_plan
 from analysis.workflows.comparisons import plan_comparison
 
 

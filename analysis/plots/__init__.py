@@ -1,32 +1,8 @@
-"""Plots: a table or a matrix in, matplotlib Axes out; nothing here computes or saves."""
+"""Plots: a table or a matrix in, matplotlib Axes out; nothing here computes or saves.
 
-from analysis.plots.curves import (
-    angles_over,
-    plot_alignment,
-    plot_by_layer,
-    plot_by_layer_and_step,
-    plot_training,
-    shown_steps,
-)
-from analysis.plots.lines import noted, plot_lines, write_note
-from analysis.plots.rdms import plot_rdm, plot_rdm_grid
-from analysis.plots.signals import plot_signals
-from analysis.plots.similarity import plot_similarity, plot_similarity_by_step, plot_similarity_grid
+The names that the package offers are listed in ``__init__.pyi``; each is imported on first use.
+"""
 
-__all__ = [
-    "angles_over",
-    "noted",
-    "plot_alignment",
-    "plot_by_layer",
-    "plot_by_layer_and_step",
-    "plot_lines",
-    "plot_rdm",
-    "plot_rdm_grid",
-    "plot_signals",
-    "plot_similarity",
-    "plot_similarity_by_step",
-    "plot_similarity_grid",
-    "plot_training",
-    "shown_steps",
-    "write_note",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

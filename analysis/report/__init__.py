@@ -1,5 +1,8 @@
-"""Report of a comparison: one interactive HTML page that works offline."""
+"""Report of a comparison: one interactive HTML page that works offline.
 
-from analysis.report.page import write_report
+The names that the package offers are listed in ``__init__.pyi``; each is imported on first use.
+"""
 
-__all__ = ["write_report"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

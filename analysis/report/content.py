@@ -30,8 +30,8 @@ _SIMILARITY_BUDGET = 600_000  # bytes, all measures
 _MOST_CELLS = 500_000  # of a table in the page
 
 
-def page_content(tables: Tables) -> tuple[dict[str, Any], Arrays]:
-    """Return the data that the script unpacks at once, ready for JSON, and the arrays that it unpacks when needed."""
+def page_content(tables: Tables) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the data that the script unpacks at once, ready for JSON, and the packed arrays that it unpacks later."""
     views, arrays = tables.views, Arrays()
     test = views[0].rows("test")
     labels = views[0].stimuli.labels[test]
@@ -63,7 +63,7 @@ def page_content(tables: Tables) -> tuple[dict[str, Any], Arrays]:
         "tables": {name: _columns(table) for name, table in _small_tables(tables).items()},
         "arrays": arrays.index,
     }
-    return content, arrays
+    return content, arrays.packed
 
 
 def _styles(tables: Tables) -> dict[str, dict[str, str]]:

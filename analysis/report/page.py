@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,11 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from analysis.comparison.attribution.answer import answer, answer_table
 from analysis.comparison.summary import summarise, undefined_sentences
 from analysis.comparison.tables.result_tables import Tables
-from analysis.plots.drawing import Drawing
 from analysis.report.charts import possible_charts
 from analysis.report.content import page_content
 from analysis.report.packing import pack, pack_json
-from analysis.report.print_figures import embed_figure
 from analysis.report.sections import TABLES_IN_SECTIONS, TABLES_SHOWN, describe_methods, title_of
 
 __all__ = ["SCRIPTS", "as_html", "render", "template", "write_report"]
@@ -30,9 +28,20 @@ SCRIPTS = (
 )
 
 
-def write_report(path: Path, tables: Tables, drawings: Sequence[Drawing], figures: Path, *, command: str) -> None:
-    """Write the report of a comparison as one HTML file that works offline."""
-    content, arrays = page_content(tables)
+def write_report(
+    path: Path,
+    tables: Tables,
+    pictures: Sequence[Mapping[str, Any]],
+    *,
+    command: str,
+    packed: tuple[Mapping[str, Any], Mapping[str, str]] | None = None,
+) -> None:
+    """Write the report of a comparison as one HTML file that works offline.
+
+    ``pictures`` are the figures as ``embed_figure`` returns them; ``packed`` is what ``page_content`` returned, if it
+    was called before.
+    """
+    content, arrays = packed or page_content(tables)
     words = describe_methods(tables)
     first, details = answer(tables)
     page = render(
@@ -47,7 +56,7 @@ def write_report(path: Path, tables: Tables, drawings: Sequence[Drawing], figure
         seeds=words["seeds"],
         n_networks=len({view.network for view in tables.views}),
         charts={name: (chart, chart.words(tables)) for name, chart in possible_charts(tables).items()},
-        drawings=[embed_figure(drawing, figures) for drawing in drawings],
+        drawings=pictures,
         has={name: len(tables[name]) > 0 for name in ("training", "gradients", "probe_differences")},
         tables={name: _table_html(build(tables)) for name, build in TABLES_IN_SECTIONS.items()},
         shown={name: (each, _table_html(each.build(tables))) for name, each in TABLES_SHOWN.items()},
@@ -57,7 +66,7 @@ def write_report(path: Path, tables: Tables, drawings: Sequence[Drawing], figure
         script="\n".join(template(f"report/{name}.js") for name in SCRIPTS),
         plotly=_plotly(),
         content=pack_json(content),
-        arrays=arrays.packed,
+        arrays=arrays,
     )
     path.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
 

@@ -22,7 +22,7 @@ from analysis.config.execution import ExecutionConfig
 from analysis.config.existing import EXISTS
 from analysis.execution.folders import check_folder, remove_unfinished
 from analysis.execution.progress import reporter_of, watched
-from analysis.execution.task import FunctionByName, Task
+from analysis.execution.task import Task
 from analysis.own_parts.importing import imported_by_request
 from analysis.workflows.existing_results import check_place
 from checkpoints.storage.lock import Lock
@@ -226,13 +226,10 @@ def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> Non
 
 
 def tasks_of_plan(plan: AnalysisPlan) -> list[Task]:
-    """Return the tasks of an analysis and, last, the one that writes its tables, figures and report."""
-    tasks = list(plan.tasks)
-    n_layers = sum(len(view.listed) for view in plan.views)
-    after = tuple(task.key for task in tasks)
-    cost = 10.0 + 0.1 * n_layers
-    assemble = FunctionByName("analysis.workflows.assemble:assemble")
-    return [*tasks, Task("report", assemble, {"plan": plan}, after=after, cost=cost, cache=tasks[0].cache)]
+    """Return the tasks of an analysis and, last, those that write its tables, figures and report."""
+    from analysis.workflows.assemble import closing_tasks
+
+    return [*plan.tasks, *closing_tasks(plan)]
 
 
 def _check_views(views: Sequence[View]) -> None:

@@ -26,6 +26,7 @@ from analysis.plots.axes import figure_of, new_axes, verbatim
 from analysis.plots.drawing import Drawing, save_figures
 from analysis.report import write_report
 from analysis.report.content import page_content
+from analysis.report.print_figures import embed_figure
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
 
@@ -138,9 +139,9 @@ def test_rdms_of_tokens_are_drawn_in_the_order_of_their_labels(
     assert content["stimuli"]["labels"] == sorted(test.tolist())
     assert content["stimuli"]["ids"] == stimuli.ids[stimuli.split == "test"][order].tolist()
     assert "the stimuli are tokens of sequences and not images" in content["stimuli"]["why_not"]
-    packed = arrays.index["rdm-0-0"]
+    packed = content["arrays"]["rdm-0-0"]
     upper = expected[np.triu_indices(len(order), 1)]
-    codes = np.frombuffer(zlib.decompress(base64.b64decode(arrays.packed["rdm-0-0"])), "<u2")
+    codes = np.frombuffer(zlib.decompress(base64.b64decode(arrays["rdm-0-0"])), "<u2")
     np.testing.assert_allclose(packed["low"] + codes / 65534 * (packed["high"] - packed["low"]), upper, atol=1e-3)
 
 
@@ -275,7 +276,8 @@ def test_a_figure_of_a_script_is_in_the_result_and_in_the_report(
     assert len(comparison.plot("log_loss").lines) == 1
     drawings = list(draw_figures(comparison.tables, "log_loss"))
     save_figures(drawings, tmp_path / "figures")
-    write_report(tmp_path / "a.html", comparison.tables, drawings, tmp_path / "figures", command="mine")
+    pictures = [embed_figure(drawing, tmp_path / "figures") for drawing in drawings]
+    write_report(tmp_path / "a.html", comparison.tables, pictures, command="mine")
     assert '<figure id="log_loss" class="printed" data-table="probes">' in (tmp_path / "a.html").read_text()
     with pytest.raises(ValueError, match=r"Choose one of: .*signals, log_loss"):
         comparison.plot("umap")

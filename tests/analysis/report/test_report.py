@@ -160,7 +160,7 @@ def test_similarities_are_those_of_the_table(page: str, comparison: ComparisonRe
 
 
 def written(tables: Tables, path: Path, command: str = "repsim") -> str:
-    write_report(path / "page.html", tables, [], path, command=command)
+    write_report(path / "page.html", tables, [], command=command)
     return html.unescape((path / "page.html").read_text())
 
 

@@ -71,7 +71,7 @@ def strange(browser: Any, comparison: ComparisonResult, tmp_path_factory: pytest
     loss = LayerChart(heading="Loss", link="Loss", table="probes", value="log_loss", ylabel="nats", words=lambda _: "")
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(CHARTS, "loss-by-layer", loss)
-        write_report(folder / "report.html", tables, [], folder, command="repsim")
+        write_report(folder / "report.html", tables, [], command="repsim")
     return opened(browser, folder / "report.html", color_scheme="dark")
 
 
@@ -79,7 +79,7 @@ def strange(browser: Any, comparison: ComparisonResult, tmp_path_factory: pytest
 def answered(browser: Any, arm_comparison: ComparisonResult, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The report of a comparison of arms with controls."""
     path = tmp_path_factory.mktemp("answered") / "report.html"
-    write_report(path, arm_comparison.tables, [], path.parent, command="repsim")
+    write_report(path, arm_comparison.tables, [], command="repsim")
     return opened(browser, path)
 
 
@@ -92,7 +92,7 @@ def alone(browser: Any, comparison: ComparisonResult, tmp_path_factory: pytest.T
     frames = {kind: of_one(table, name) for kind, table in tables.items()}
     size = frames["probes"].assign(target="size", kind="continuous", accuracy=np.nan, r2=[-0.5, 0.25, 0.5])
     frames["probes"] = pd.concat([frames["probes"], size], ignore_index=True)
-    write_report(path, replace(tables, views=tables.views[:1], frames=frames), [], path.parent, command="repsim")
+    write_report(path, replace(tables, views=tables.views[:1], frames=frames), [], command="repsim")
     return opened(browser, path)
 
 

@@ -127,11 +127,19 @@ def test_files_that_an_earlier_analysis_wrote_and_this_one_does_not_are_removed(
     assert (folder / "own.csv").read_text() == "own\n"
 
 
-@pytest.mark.parametrize("step", ["draw_figures", "save_figures", "write_report"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "comparison.figures.draw_figures",
+        "plots.drawing.save_figures",
+        "report.content.page_content",
+        "report.write_report",
+    ],
+)
 def test_a_failure_midway_leaves_nothing_half_done(
     runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    monkeypatch.setattr(assemble, step, refuse)
+    monkeypatch.setattr(f"analysis.{step}", refuse)
     folder = tmp_path / "out"
     (folder / "cache").mkdir(parents=True)  # of an analysis that was killed
     (folder / "probes.csv").write_text("earlier")
@@ -186,7 +194,7 @@ def test_an_interrupted_demo_continues(
 ) -> None:
     folder = tmp_path / "demo"
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no ink"):
-        patch.setattr(assemble, "write_report", refuse)
+        patch.setattr("analysis.report.write_report", refuse)
         demo(folder, execution=ExecutionConfig(executor="serial"))
     trained = {name: (folder / name / "run.json").read_bytes() for name in small_demo}
     result = demo(folder)
