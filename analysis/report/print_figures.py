@@ -10,11 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.image import imread, imsave
 
-from analysis.plots.drawing import Drawing
+from analysis.plots.drawing import Drawing, save_figure
 from analysis.report.packing import pack
 
 __all__ = ["embed_figure"]
@@ -57,9 +56,9 @@ def _picture_url(png: bytes) -> str:
 
 def _vector_files(drawing: Drawing, figures: Path, png_bytes: int) -> Iterator[tuple[str, bytes]]:
     if png_bytes <= _MOST_RASTER:
-        with TemporaryDirectory() as name, mpl.rc_context({"svg.hashsalt": drawing.name}):
+        with TemporaryDirectory() as name:
             path = Path(name) / f"{drawing.name}.svg"
-            drawing.figure.savefig(path, metadata={"Date": None})
+            save_figure(drawing.figure, path)
             svg = path.read_bytes()
         if len(svg) <= 4 * _MOST_BYTES:  # SVG compresses well
             yield "svg", svg

@@ -9,6 +9,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +28,7 @@ from checkpoints.storage.commit import STAGING_PREFIX, replace_file, sync
 
 __all__ = ["closing_tasks", "write_tables"]
 
+_N_PARTS = 2  # into which figures are divided, to be drawn side by side
 _PICTURES, _CONTENT, _WARNINGS = "pictures.json", "content.json", "warnings.json"
 
 
@@ -40,11 +42,11 @@ def closing_tasks(plan: AnalysisPlan) -> list[Task]:
         return Task(name, whole, {"plan": plan, **inputs}, after=keys, cost=cost, cache=cache)
 
     tables = closing("tables", "stage_tables", list(plan.tasks), 0.3 + 0.004 * n_layers)
-    figures = closing("figures", "draw_all", [tables], 4.0 + 0.005 * n_layers)
+    figures = [closing("figures", "draw_part", [tables], 2.5 + 0.003 * n_layers, part=part) for part in range(_N_PARTS)]
     page = closing("page", "pack_content", [tables], 0.3 + 0.006 * n_layers)
-    keys = {"figures": figures.key, "content": page.key}
-    report = closing("report", "assemble", [tables, figures, page], 0.3 + 0.003 * n_layers, **keys)
-    return [tables, figures, page, report]
+    keys = {"figures": [part.key for part in figures], "content": page.key}
+    report = closing("report", "assemble", [tables, *figures, page], 0.3 + 0.003 * n_layers, **keys)
+    return [tables, *figures, page, report]
 
 
 def stage_tables(folder: Path, *, plan: AnalysisPlan) -> None:
@@ -69,13 +71,15 @@ def write_tables(plan: AnalysisPlan, folder: Path) -> Tables:
     return tables
 
 
-def draw_all(folder: Path, *, plan: AnalysisPlan) -> TaskResult:
-    """Return the files of all figures, and what the report shows of these."""
-    from analysis.comparison.figures import draw_figures
+def draw_part(folder: Path, *, plan: AnalysisPlan, part: int) -> TaskResult:
+    """Return the files of every second figure, and what the report shows of these."""
+    from analysis.comparison.figures import draw_figures, possible_figures
     from analysis.plots.drawing import save_figures
     from analysis.report.print_figures import embed_figure
 
-    drawings = list(draw_figures(Tables(plan.views, plan.config, _staging(folder))))
+    tables = Tables(plan.views, plan.config, _staging(folder))
+    names = list(possible_figures(tables))[part::_N_PARTS]
+    drawings = [drawing for name in names for drawing in draw_figures(tables, name)]
     with TemporaryDirectory() as name:
         figures = Path(name) / "figures"
         save_figures(drawings, figures)
@@ -92,7 +96,7 @@ def pack_content(folder: Path, *, plan: AnalysisPlan) -> TaskResult:
     return TaskResult({_CONTENT: _as_bytes(content)})
 
 
-def assemble(folder: Path, *, plan: AnalysisPlan, figures: str, content: str) -> None:
+def assemble(folder: Path, *, plan: AnalysisPlan, figures: Sequence[str], content: str) -> None:
     """Write the report, and move tables, figures and report into place, ``analysis.json`` last.
 
     Files of an earlier analysis that have no successor are removed; sections that the user added to its report stay.
@@ -102,26 +106,30 @@ def assemble(folder: Path, *, plan: AnalysisPlan, figures: str, content: str) ->
     from analysis.report.user_sections import insert_sections, read_sections
 
     cache = Cache(folder)
-    drawn, packed = cache.read(figures), cache.read(content)
+    drawn, packed = [cache.read(key) for key in figures], cache.read(content)
     with refreshed(folder) as staging:
         said = _take_tables(_staging(folder), staging)
         tables = Tables(plan.views, plan.config, staging)
         (staging / "figures").mkdir()
-        for name in drawn.arrays.keys() - {_PICTURES}:
-            (staging / "figures" / name).write_bytes(drawn.arrays[name].tobytes())
-        pictures, script_content = _read_json(drawn.arrays[_PICTURES]), _read_json(packed.arrays[_CONTENT])
-        write_report(staging / "report.html", tables, pictures, command=plan.command, packed=script_content)
+        for part in drawn:
+            for name in part.arrays.keys() - {_PICTURES}:
+                (staging / "figures" / name).write_bytes(part.arrays[name].tobytes())
+        turns = zip_longest(*(_read_json(part.arrays[_PICTURES]) for part in drawn))
+        pictures = [picture for turn in turns for picture in turn if picture is not None]
+        content_of_script = _read_json(packed.arrays[_CONTENT])
+        write_report(staging / "report.html", tables, pictures, command=plan.command, packed=content_of_script)
         if sections := read_sections(folder):
             (staging / "report.html").write_bytes(insert_sections(staging / "report.html", sections))
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
         summary = summarise(tables)
-        messages = [*undefined_sentences(tables), *plan.tasks.warnings(), *said, *drawn.warnings, *packed.warnings]
+        messages = [*undefined_sentences(tables), *plan.tasks.warnings(), *said]
+        messages += [message for part in (*drawn, packed) for message in part.warnings]
         earlier = read_outcome(folder)
         remove_stale(folder, {} if earlier is None else earlier["files"], kept=files)
         (folder / OUTCOME).unlink(missing_ok=True)  # the folder is inconsistent until it is rewritten
     sync(folder / RDM_FILE)  # before the files of its matrices are removed
     replace_file(folder / OUTCOME, plan.outcome(files, summary, list(dict.fromkeys(messages))))
-    cache.remove([*(task.key for task in plan.tasks.by_table["rdm"]), figures, content])
+    cache.remove([*(task.key for task in plan.tasks.by_table["rdm"]), *figures, content])
 
 
 def _staging(folder: Path) -> Path:

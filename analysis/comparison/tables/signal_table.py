@@ -19,12 +19,11 @@ from checkpoints.lineage import recorded_by
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repsim.learning import TrainingConfig
-
 __all__ = ["SIGNALS"]
 
 _QUALITY = FunctionByName("analysis.comparison.tasks.gradient_quality:measure_quality")
 _GEOMETRY = FunctionByName("analysis.comparison.tasks.signal_geometry:compare_signals")
+_OBSERVED = " (observed)"  # after the name of a rule that a run only observes
 _LARGEST_WEIGHTS = 2**26  # bytes, with which a batch takes about a second
 
 
@@ -47,30 +46,33 @@ def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
 
 def _rules(view: View) -> dict[int, str]:
     """Return the rule at each boundary whose gradient is not the true one by construction, ascending."""
-    config = view.run.config
-    if not is_trained_here(config) or (config["training"].get("rule") == "backprop" and "forked_from" not in config):
-        return {}
-    try:
-        rules = _training(view).rules
-    except (ValueError, TypeError, KeyError):  # of another version, or with a rule of the user's that is not here
-        return {}
-    lowest = range(1, max((k for k, rule in rules.items() if not rule.observe), default=0) + 1)
-    names = {k: f"{rule.name} (observed)" if rule.observe else rule.name for k, rule in rules.items()}
+    names = _placed(view)
+    lowest = range(1, max((k for k, name in names.items() if not name.endswith(_OBSERVED)), default=0) + 1)
     return {k: names.get(k, "backprop") for k in sorted({*lowest, *names})}
 
 
-def _training(view: View) -> TrainingConfig:
-    """Return the settings of the training that committed the step of a view."""
+def _placed(view: View) -> dict[int, str]:
+    """Return the rule that acted, or was only observed, at each boundary until the step of a view."""
+    config = view.run.config
+    if not is_trained_here(config) or (config["training"].get("rule") == "backprop" and "forked_from" not in config):
+        return {}
+    placed = config.get("boundaries")
+    if "forked_from" not in config and isinstance(placed, dict):  # without torch, which reading settings imports
+        return {int(k): name for name, ks in placed.items() for k in ks}
     from analysis.training.transplant import configuration_at
 
-    return configuration_at(view.run, view.step)[0]
+    try:
+        rules = configuration_at(view.run, view.step)[0].rules
+    except (ValueError, TypeError, KeyError):  # of another version, or with a rule of the user's that is not here
+        return {}
+    return {k: f"{rule.name}{_OBSERVED}" if rule.observe else rule.name for k, rule in rules.items()}
 
 
 def _parts(view: View) -> list[str]:
     """Return the names of the parts that the training of a view used, of which some may be the user's own."""
-    training = _training(view)
-    names = [training.network, training.norm, training.activation, training.loss, training.data]
-    return [*names, *(rule.name for rule in training.rules.values())]
+    training = view.run.config["training"]
+    names = [str(training.get(name)) for name in ("network", "norm", "activation", "loss", "data")]
+    return [*names, *(name.removesuffix(_OBSERVED) for name in _placed(view).values())]
 
 
 def _why_no_quality(view: View) -> str:
