@@ -121,9 +121,8 @@ def _stored(folder: Path, outcome: dict[str, Any]) -> ComparisonResult:
     request = outcome["request"]
     names = [each.name for each in AnalysisConfig.settings()]
     given = {name: request[name] for name in names if request.get(name) is not None}
-    config = AnalysisConfig(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    )
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    config = AnalysisConfig.from_dict(values)
     runs = {path: _run(Path(path), folder) for path in dict.fromkeys(view["run"] for view in outcome["views"])}
     match = request.get("match")
     matching = match_stimuli(list(runs.values()), match) if match is not None else None

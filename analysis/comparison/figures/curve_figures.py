@@ -166,7 +166,7 @@ def _with_seeds(
     draw: Callable[..., Figure],
     heading: str,
     table: str,
-    **given: Callable[[Tables], bool],
+    is_possible: Callable[[Tables], bool] = lambda tables: True,
 ) -> ComparisonFigure:
     """Return a figure whose curves are means over seeds, and whose caption says so."""
 
@@ -175,7 +175,11 @@ def _with_seeds(
             return f"{caption(tables)}{seeds_caption(tables, seeds=seeds)}"
 
         return ComparisonFigure(
-            heading=heading, table=table, caption=captioned, draw=partial(draw, seeds=seeds), **given
+            heading=heading,
+            table=table,
+            caption=captioned,
+            draw=partial(draw, seeds=seeds),
+            is_possible=is_possible,
         )
 
     return over_seeds(build)
