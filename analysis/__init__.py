@@ -5,7 +5,7 @@ The names that the package offers are listed in ``__init__.pyi``; each is import
 
 import lazy_loader
 
-from analysis.config.siblings import import_siblings
+from analysis.own_parts.siblings import import_siblings
 
 import_siblings()
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

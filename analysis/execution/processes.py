@@ -15,10 +15,10 @@ from multiprocessing.connection import Connection, wait
 import cloudpickle
 
 from analysis.config.execution import ExecutionConfig
-from analysis.config.siblings import ROOT
 from analysis.execution.interruption import Incomplete
 from analysis.execution.task import OnStart, Outcome, Task, TaskGraph, ignore_start, pack
 from analysis.execution.threads import count_processors
+from analysis.own_parts.siblings import ROOT
 
 __all__ = ["ProcessExecutor"]
 

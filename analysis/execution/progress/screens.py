@@ -1,4 +1,4 @@
-"""Where progress is shown: a terminal, a notebook and a log. None is silent for more than three seconds at first."""
+"""Screens for progress: a terminal, a notebook and a log. None is silent for more than three seconds at first."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from analysis.config.siblings import ROOT
+from analysis.own_parts.siblings import ROOT
 from checkpoints.generators import preserve_generators
 
 __all__ = ["build_model", "build_object"]

@@ -29,7 +29,7 @@ def test_quoted_patterns_are_groups_and_controls(repsim: Repsim, place: Path) ->
     said = repsim(f"compare bp/* sg/* --control decoupled=greedy/* --output out {FEW}")
     assert said.code == 0
     lines = said.out.splitlines()
-    assert lines[0].startswith("What sg changed by the end of training (n = 3 seeds, against bp): CKA ")
+    assert lines[0].startswith("By the end of training, sg ")
     assert "beyond decoupling (greedy)" in lines[0]
     total = next(k for k, line in enumerate(lines) if line.startswith("sg against bp (n = 3 seeds): CKA "))
     assert lines[total + 1].startswith("sg beyond decoupling (greedy) (n = 3 seeds): CKA ")
@@ -56,7 +56,7 @@ def test_the_command_that_is_stored_repeats_the_comparison(repsim: Repsim, place
 
 def test_the_summary_is_json_on_request(repsim: Repsim, place: Path) -> None:
     found = json.loads(repsim(f"compare bp/* sg/* --output out --json --quiet {FEW}").out)
-    assert found["summary"][0].startswith("sg against bp (n = 3 seeds): ")
+    assert found["summary"][0].startswith("By the end of training, sg ")
 
 
 MISTAKES = {

@@ -200,7 +200,7 @@ def test_the_loss_has_its_unit_where_all_runs_have_it(
     squared = train_run(tmp_path / "squared", replace(tiny, loss="mse"), few)
     views = [tables.views[0], View("squared", squared, squared.last().step)]
     for seen, label in ((views[:1], "cross-entropy (nats)"), (views[1:], "loss"), (views, "loss")):
-        (drawing,) = (each for each in draw_figures(replace(tables, views=seen)) if each.name == "training")
+        (drawing,) = draw_figures(replace(tables, views=seen), "training")
         assert drawing.figure.axes[0].get_ylabel().replace("\n", " ") == label
 
 

@@ -30,7 +30,7 @@ sys.exit("read with " + (", ".join(sorted(heavy & set(sys.modules))) or "nothing
 
 @pytest.mark.usefixtures("blank_figures")
 def test_planning_a_comparison_and_reading_a_finished_one_import_nothing_heavy(arm_runs: Paths, tmp_path: Path) -> None:
-    runs = arm_runs["bp"]  # networks with other rules are described by torch
+    runs = [*arm_runs["bp"], *arm_runs["sg"]]
 
     def imported() -> str:
         call = [sys.executable, "-c", SCRIPT, tmp_path / "o", *runs]
