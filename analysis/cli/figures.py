@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +51,7 @@ def figures(
 
     defaults = read_defaults()
     paths = [path for source in sources for path in expand(source)]
+    _check_sources(paths, [*analysis.flags, *design.flags])
     with analysis_of(analysis, defaults) as config:
         written = write_figures(
             paths,
@@ -65,3 +67,18 @@ def figures(
     else:
         names = len({path.stem for path in written}) - 1
         print(f"Wrote {written[0].parent}: {names} {'figure' if names == 1 else 'figures'}, and captions.md.")
+
+
+def _check_sources(paths: Sequence[Path], flags: Sequence[str]) -> None:
+    """Refuse settings for the folder of an analysis, which is drawn as it is, and such a folder among other paths."""
+    from analysis.comparison.analysis_plan import read_outcome
+
+    for path in paths:
+        if read_outcome(path) is None:
+            continue
+        if len(paths) > 1:
+            raise ValueError(f"{path} is an analysis; draw one analysis at a time, or give runs only.")
+        if flags:
+            raise ValueError(
+                f"{path} is an analysis and is drawn as it is; {flags[0]} belongs to runs. Leave it out, or give the runs."
+            )

@@ -32,6 +32,12 @@ class FigureConfig(Settings):
     )
     seeds: bool = setting(False, help="Draw every seed, in place of the mean of a method with a band.")
 
+    def check_choices(self) -> None:
+        """Raise ValueError if a setting is none of its choices, or a width is given for figures of a free width."""
+        super().check_choices()
+        if self.style == "screen" and self.width == "column":
+            raise ValueError("The width column belongs to the style paper, and the style is screen. Choose paper, or leave it out.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FigureFilesConfig(Settings):

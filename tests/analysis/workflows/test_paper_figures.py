@@ -46,6 +46,7 @@ def test_plot_takes_the_style(comparison: ComparisonResult) -> None:
     for wrong, message in (
         ({"style": "poster"}, "Unknown style 'poster'"),
         ({"width": "wide"}, "Unknown width 'wide'"),
+        ({"width": "column"}, "The width column belongs to the style paper, and the style is screen"),
     ):
         with pytest.raises(ValueError, match=message):
             comparison.plot("class_structure", **wrong)
@@ -92,3 +93,17 @@ def test_the_command_says_what_it_wrote(repsim: Repsim, comparison: ComparisonRe
     assert json.loads(said.out) == {"files": [str(tmp_path / "out" / name) for name in ("cka.png", "captions.md")]}
     said = repsim("figures --width wide", comparison.tables.folder)
     assert (said.code, said.err) == (2, "repsim: Unknown width 'wide'. Choose one of: column, page.\n")
+
+
+def test_the_command_refuses_settings_that_a_finished_analysis_cannot_follow(
+    repsim: Repsim, comparison: ComparisonResult, runs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    folder = comparison.tables.folder
+    for option, flag in (("--steps all", "--steps"), ("--measures rsa", "--measures"), ("--align step", "--align")):
+        said = repsim(f"figures {option} --output", tmp_path / "out", folder)
+        message = f"{folder} is an analysis and is drawn as it is; {flag} belongs to runs. Leave it out, or give the runs."
+        assert (said.code, said.err) == (2, f"repsim: {message}\n")
+    said = repsim("figures --output", tmp_path / "out", runs["backprop"], folder)
+    message = f"{folder} is an analysis; draw one analysis at a time, or give runs only."
+    assert (said.code, said.err) == (2, f"repsim: {message}\n")
+    assert not (tmp_path / "out").exists()
