@@ -80,5 +80,5 @@ def _check_sources(paths: Sequence[Path], flags: Sequence[str]) -> None:
             raise ValueError(f"{path} is an analysis; draw one analysis at a time, or give runs only.")
         if flags:
             raise ValueError(
-                f"{path} is an analysis and is drawn as it is; {flags[0]} belongs to runs. Leave it out, or give the runs."
+                f"{path} is an analysis and is drawn as it is; {flags[0]} belongs to runs. Leave it out, or give runs."
             )

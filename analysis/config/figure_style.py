@@ -36,7 +36,9 @@ class FigureConfig(Settings):
         """Raise ValueError if a setting is none of its choices, or a width is given for figures of a free width."""
         super().check_choices()
         if self.style == "screen" and self.width == "column":
-            raise ValueError("The width column belongs to the style paper, and the style is screen. Choose paper, or leave it out.")
+            raise ValueError(
+                "The width column belongs to the style paper, and the style is screen. Choose one of them."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ def test_the_command_refuses_settings_that_a_finished_analysis_cannot_follow(
     folder = comparison.tables.folder
     for option, flag in (("--steps all", "--steps"), ("--measures rsa", "--measures"), ("--align step", "--align")):
         said = repsim(f"figures {option} --output", tmp_path / "out", folder)
-        message = f"{folder} is an analysis and is drawn as it is; {flag} belongs to runs. Leave it out, or give the runs."
+        message = f"{folder} is an analysis and is drawn as it is; {flag} belongs to runs. Leave it out, or give runs."
         assert (said.code, said.err) == (2, f"repsim: {message}\n")
     said = repsim("figures --output", tmp_path / "out", runs["backprop"], folder)
     message = f"{folder} is an analysis; draw one analysis at a time, or give runs only."
