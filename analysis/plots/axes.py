@@ -78,9 +78,9 @@ def label_height(ax: Axes, text: str) -> None:
 
 
 def whole_numbers(ax: Axes) -> None:
-    """Put the ticks of the x-axis at whole numbers, also if it shows one only."""
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    """Put the ticks of the x-axis at whole numbers: two or more, or one if it shows one only."""
     low, high = ax.dataLim.intervalx
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1 if low == high else 2))
     if low == high:
         ax.set_xlim(low - 0.5, high + 0.5)
 

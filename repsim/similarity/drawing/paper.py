@@ -42,9 +42,14 @@ _width: ContextVar[float | None] = ContextVar("width", default=None)
 class PaperFigure(Figure):
     """A figure of a fixed width, whose files hold text as text (Type 42 in PDF), also if they are saved later."""
 
+    def draw(self, renderer: Any) -> None:
+        """Draw the figure with the ticks that its layout made room for: their number follows the size of type."""
+        with mpl.rc_context(_TYPE):
+            super().draw(renderer)
+
     def savefig(self, fname: Any, **options: Any) -> None:
         """Save the figure; see ``Figure.savefig``."""
-        with mpl.rc_context(FILE_STYLE):
+        with mpl.rc_context(_TYPE), mpl.rc_context(FILE_STYLE):
             super().savefig(fname, **options)
 
 

@@ -23,8 +23,8 @@ from analysis.plots import (
     plot_training,
 )
 from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
-from analysis.plots.axes import figure_of
-from analysis.plots.drawing import save_figure
+from analysis.plots.axes import figure_of, new_axes, whole_numbers
+from analysis.plots.drawing import keep_layout, save_figure
 from repsim.similarity.drawing.paper import PAPER_WIDTHS, paper_style, paper_width
 
 LONG = [f"{k:02d}_" + ("attention$_$output_" * 9)[:117] for k in range(30)]
@@ -149,6 +149,27 @@ def check_paper(figure: Figure, width: str) -> None:
 def test_all_text_is_readable_and_does_not_overlap(name: str, width: str, case: str) -> None:
     with paper_style(width):
         check_paper(DRAWN[name](*CASES[case]), width)
+
+
+@pytest.mark.parametrize("width", PAPER_WIDTHS)
+def test_labels_stay_on_the_page_when_the_figure_is_drawn_later(width: str) -> None:
+    table, titles = effects([f"hidden.{k}" for k in range(1, 9)], ["sg"])
+    difference = np.array([0.022, 0.038, 0.050, 0.057, 0.042, 0.028, 0.016, 0.011])
+    table = table[table["at"] == "2000 %"].assign(difference=difference, band_low=difference - 0.01)
+    with paper_style(width):
+        figure = plot_effects_by_layer(table, titles, label="CKA lost between arms", smallest=0.05)
+        keep_layout(figure)
+    figure.draw_without_rendering()
+    assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0.0
+
+
+def test_a_narrow_panel_names_two_whole_numbers() -> None:
+    ax = new_axes(0.9, 2.0)
+    ax.plot([1, 2, 3, 4], [0.1, 0.2, 0.1, 0.3])
+    whole_numbers(ax)
+    ax.set_xlim(0.7, 4.3)
+    figure_of(ax).draw_without_rendering()
+    assert [tick for tick in ax.get_xticks() if 0.7 <= tick <= 4.3] == [2, 4]
 
 
 def test_the_style_leaves_settings_and_other_figures_alone() -> None:
