@@ -9,6 +9,7 @@ import typer
 
 from analysis.cli.options import Display, imports_parts, with_options
 from analysis.cli.output import print_json
+from analysis.execution.interruption import Interrupted
 
 __all__ = ["export"]
 
@@ -52,7 +53,12 @@ def export(
         from analysis.export.exporting import export as write
 
         reporter = display.reporter()
-        files = write(source, output, format=format, steps=steps, layers=layers, gradients=gradients, reporter=reporter)
+        try:
+            files = write(
+                source, output, format=format, steps=steps, layers=layers, gradients=gradients, reporter=reporter
+            )
+        except KeyboardInterrupt:
+            raise Interrupted(f"Stopped; {output} was not written. The same command starts again.") from None
     size = sum(path.stat().st_size for path in files)
     if display.json:
         print_json(

@@ -593,6 +593,12 @@ def test_ctrl_c_before_the_first_task_names_the_command_that_continues(
     assert repsim("analyze", "my run") == (130, "", f"repsim: {sentence}\n")
 
 
+def test_ctrl_c_in_an_export_does_not_promise_partial_results(repsim: Repsim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.export.exporting.export", raising(KeyboardInterrupt()))
+    sentence = "Stopped; out.npz was not written. The same command starts again."
+    assert repsim("export run --format npz --output out.npz --quiet") == (130, "", f"repsim: {sentence}\n")
+
+
 def test_a_warning_is_one_line_without_code(repsim: Repsim, monkeypatch: pytest.MonkeyPatch) -> None:
     def warn(*_: object, **__: object) -> None:
         warnings.warn("Layer 'x' is constant.", RuntimeWarning, stacklevel=1)
