@@ -21,18 +21,36 @@ __all__ = ["arms_of", "expand", "groups_of"]
 def expand(pattern: str | Path) -> list[Path]:
     """Return the paths that a pattern such as ``runs/sg/seed-*`` matches, ascending; an existing path is itself.
 
+    Folders of analyses beside the runs, such as ``runs/sg/comparison``, are left out.
+
     Raises
     ------
     FileNotFoundError
-        If nothing matches.
+        If nothing matches, or the path is a folder of runs in place of a run.
     """
     text = str(pattern)
     if Path(text).exists() or not glob.has_magic(text):
+        _reject_folder_of_runs(Path(text))
         return [Path(text)]
     found = sorted(map(Path, glob.glob(text)), key=_natural)  # noqa: PTH207 (the pattern may be absolute)
     if not found:
         raise FileNotFoundError(f"No run matches '{text}'.")
-    return found
+    return [path for path in found if not _is_of_analysis(path)] or found
+
+
+def _is_of_analysis(path: Path) -> bool:
+    """Return whether an analysis wrote a folder, also if it was interrupted."""
+    written = (path / "analysis.json").is_file() or (path / "cache" / "lock").is_file()
+    return written and not (path / "run.json").exists()
+
+
+def _reject_folder_of_runs(path: Path) -> None:
+    runs = [] if (path / "run.json").exists() else sorted(each.parent.name for each in path.glob("*/run.json"))
+    if runs:
+        raise FileNotFoundError(
+            f"{path} is a folder of {len(runs)} runs. Name all of them by the pattern '{path}/*', or one, such as "
+            f"{path / runs[0]}."
+        )
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -38,6 +38,24 @@ def test_a_pattern_without_a_match_is_refused(folders: Path) -> None:
         expand("seeds-*")
 
 
+@pytest.mark.parametrize("written", ["analysis.json", "cache/lock"])
+def test_a_pattern_leaves_out_an_analysis_beside_the_runs(folders: Path, written: str) -> None:
+    file = folders / "other" / written
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{}")
+    assert expand("[os]*") == [Path(f"seed-{k}") for k in (1, 2, 10)]
+    assert expand("oth*") == [Path("other")]
+
+
+def test_a_folder_of_runs_names_the_pattern_of_all(folders: Path) -> None:
+    for name in ("seed-1", "seed-2"):
+        (folders / name / "run.json").write_text("{}")
+    message = rf"{folders} is a folder of 2 runs\. Name all of them by the pattern '{folders}/\*', or one, such as"
+    with pytest.raises(FileNotFoundError, match=message):
+        expand(folders)
+    assert expand(folders / "seed-1") == [folders / "seed-1"]
+
+
 def test_runs_that_differ_in_their_seeds_only_are_a_group_in_the_given_order(arm_runs: Paths) -> None:
     mixed = [arm_runs["sg"][0], arm_runs["bp"][1], arm_runs["sg"][2], arm_runs["bp"][0]]
     assert groups_of(mixed) == {
