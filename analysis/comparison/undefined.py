@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from analysis.execution.task import messages_of
 from checkpoints import Damaged
 
 __all__ = ["Attempt", "attempt", "finite"]
@@ -44,8 +45,7 @@ def attempt(compute: Callable[[], _Value]) -> Attempt[_Value]:
             raise
         except (ValueError, ArithmeticError) as failure:
             error = str(failure) or type(failure).__name__
-    messages = [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning | UserWarning)]
-    return Attempt(value, list(dict.fromkeys(messages)), error)
+    return Attempt(value, messages_of(caught), error)
 
 
 def finite(value: Any) -> float | None:

@@ -7,7 +7,7 @@ import heapq
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,18 @@ import cloudpickle
 from analysis.execution.cache import Cache, TaskResult
 from analysis.execution.shipping import Shipment, own_digests
 
-__all__ = ["FunctionByName", "NotStarted", "OnStart", "Outcome", "Task", "TaskGraph", "ignore_start", "pack", "perform"]
+__all__ = [
+    "FunctionByName",
+    "NotStarted",
+    "OnStart",
+    "Outcome",
+    "Task",
+    "TaskGraph",
+    "ignore_start",
+    "messages_of",
+    "pack",
+    "perform",
+]
 
 _FIRST_OF_NAME, _MANY_OF_NAME = 3, 10  # tasks that show how long those of their name take, if there are many
 
@@ -115,9 +126,14 @@ class Task:
             found = self.function(self.cache.folder, **self.inputs)
         if found is not None:
             result = found if isinstance(found, TaskResult) else TaskResult(tables=found)
-            shown = [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning | UserWarning)]
-            messages = tuple(dict.fromkeys([*result.warnings, *shown]))
+            messages = tuple(dict.fromkeys([*result.warnings, *messages_of(caught)]))
             self.cache.write(self.key, replace(result, warnings=messages))
+
+
+def messages_of(caught: Iterable[warnings.WarningMessage]) -> list[str]:
+    """Return the messages of recorded warnings that are about results, each once."""
+    about = (each for each in caught if issubclass(each.category, RuntimeWarning | UserWarning))
+    return list(dict.fromkeys(str(each.message) for each in about))
 
 
 Outcome = tuple[Task, Exception | None]

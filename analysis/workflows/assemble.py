@@ -23,7 +23,7 @@ from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks.rdm_file import RDM_FILE, write_rdms
 from analysis.execution.cache import Cache, TaskResult
 from analysis.execution.folders import refreshed, remove_stale
-from analysis.execution.task import FunctionByName, Task
+from analysis.execution.task import FunctionByName, Task, messages_of
 from checkpoints.storage.commit import STAGING_PREFIX, replace_file, sync
 
 __all__ = ["closing_tasks", "write_tables"]
@@ -57,8 +57,7 @@ def stage_tables(folder: Path, *, plan: AnalysisPlan) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_any_defined(write_tables(plan, staging))
-    shown = [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning | UserWarning)]
-    (staging / _WARNINGS).write_text(json.dumps(shown))
+    (staging / _WARNINGS).write_text(json.dumps(messages_of(caught)))
 
 
 def write_tables(plan: AnalysisPlan, folder: Path) -> Tables:
@@ -107,7 +106,8 @@ def assemble(folder: Path, *, plan: AnalysisPlan, figures: Sequence[str], conten
 
     cache = Cache(folder)
     drawn, packed = [cache.read(key) for key in figures], cache.read(content)
-    with refreshed(folder) as staging:
+    with refreshed(folder) as staging, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         said = _take_tables(_staging(folder), staging)
         tables = Tables(plan.views, plan.config, staging)
         (staging / "figures").mkdir()
@@ -124,6 +124,7 @@ def assemble(folder: Path, *, plan: AnalysisPlan, figures: Sequence[str], conten
         summary = summarise(tables)
         messages = [*undefined_sentences(tables), *plan.tasks.warnings(), *said]
         messages += [message for part in (*drawn, packed) for message in part.warnings]
+        messages += messages_of(caught)
         earlier = read_outcome(folder)
         remove_stale(folder, {} if earlier is None else earlier["files"], kept=files)
         (folder / OUTCOME).unlink(missing_ok=True)  # the folder is inconsistent until it is rewritten

@@ -1,7 +1,8 @@
+import importlib
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -150,6 +151,27 @@ def test_a_failure_midway_leaves_nothing_half_done(
     assert (folder / "probes.csv").read_text() == "earlier"
 
 
+def test_warnings_of_tables_figures_and_report_are_kept(
+    runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn_in(place: str) -> None:
+        whole = importlib.import_module(place.rpartition(".")[0])
+        function = getattr(whole, name := place.rpartition(".")[-1])
+
+        def warning(*given: object, **named: object) -> object:
+            warnings.warn(f"Said by {name}.", stacklevel=2)
+            return function(*given, **named)
+
+        monkeypatch.setattr(whole, name, warning)
+
+    for name in ("workflows.assemble.write_tables", "plots.drawing.save_figures", "report.write_report"):
+        warn_in(f"analysis.{name}")
+    with pytest.warns(RuntimeWarning, match=r"^Said by"):
+        folder = analyze_run(runs["backprop"], config=LAST, output=tmp_path / "out").tables.folder
+    said = read_outcome(folder)["warnings"]
+    assert set(said) == {f"Said by {name}." for name in ("write_tables", "save_figures", "write_report")}
+
+
 # What is refused
 
 
@@ -181,7 +203,7 @@ def small_demo(
     monkeypatch: pytest.MonkeyPatch, tiny: TrainingConfig, few: RecordingConfig
 ) -> dict[str, TrainingConfig]:
     """Put small networks of the same rules, and fewer stimuli, in the place of the demo's."""
-    module = import_module("analysis.workflows.demo")
+    module = importlib.import_module("analysis.workflows.demo")
     rules = {name: {"rule": run.rule, "boundaries": run.boundaries} for name, run in module.DEMO_RUNS.items()}
     small = {name: replace(tiny, **rule) for name, rule in rules.items()}
     monkeypatch.setattr(module, "DEMO_RUNS", small)
