@@ -108,7 +108,7 @@ def assemble(folder: Path, *, plan: AnalysisPlan, figures: Sequence[str], conten
     drawn, packed = [cache.read(key) for key in figures], cache.read(content)
     with refreshed(folder) as staging, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        said = _take_tables(_staging(folder), staging)
+        said = _take_tables(folder, plan, staging)
         tables = Tables(plan.views, plan.config, staging)
         (staging / "figures").mkdir()
         for part in drawn:
@@ -138,8 +138,11 @@ def _staging(folder: Path) -> Path:
     return Cache(folder).path / f"{STAGING_PREFIX}tables"
 
 
-def _take_tables(source: Path, target: Path) -> list[str]:
+def _take_tables(folder: Path, plan: AnalysisPlan, target: Path) -> list[str]:
     """Move the files of the tables, and return the warnings that were raised when they were built."""
+    source = _staging(folder)
+    if not (source / _WARNINGS).exists():  # taken by a process that died before the report was written
+        stage_tables(folder, plan=plan)
     said = [str(each) for each in json.loads((source / _WARNINGS).read_text())]
     (source / _WARNINGS).unlink()
     for path in source.iterdir():

@@ -17,7 +17,7 @@ from analysis.comparison.tasks import AnalysisCache
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
 from analysis.workflows import assemble
-from analysis.workflows.analyze import plan_run
+from analysis.workflows.analyze import plan_run, tasks_of_plan
 from checkpoints import Damaged
 from repsim.learning import TrainingConfig
 
@@ -149,6 +149,21 @@ def test_a_failure_midway_leaves_nothing_half_done(
     assert listing(tmp_path) == {"out/probes.csv"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (folder / "probes.csv").read_text() == "earlier"
+
+
+def test_a_report_whose_process_died_is_written_by_the_next(
+    runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_run(runs["backprop"], LAST, tmp_path / "out")
+    *before, report = tasks_of_plan(plan)
+    for task in before:
+        task.run()
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no ink"):
+        patch.setattr("analysis.report.write_report", refuse)
+        report.run()
+    report.run()
+    assert plan.is_done()
+    assert listing(tmp_path / "out") == OF_BACKPROP
 
 
 def test_warnings_of_tables_figures_and_report_are_kept(
