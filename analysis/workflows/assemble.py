@@ -108,7 +108,7 @@ def assemble(folder: Path, *, plan: AnalysisPlan, figures: Sequence[str], conten
     drawn, packed = [cache.read(key) for key in figures], cache.read(content)
     with refreshed(folder) as staging, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        said = _take_tables(folder, plan, staging)
+        of_tables = _take_tables(folder, plan, staging)
         tables = Tables(plan.views, plan.config, staging)
         (staging / "figures").mkdir()
         for part in drawn:
@@ -122,7 +122,7 @@ def assemble(folder: Path, *, plan: AnalysisPlan, figures: Sequence[str], conten
             (staging / "report.html").write_bytes(insert_sections(staging / "report.html", sections))
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
         summary = summarise(tables)
-        messages = [*undefined_sentences(tables), *plan.tasks.warnings(), *said]
+        messages = [*undefined_sentences(tables), *plan.tasks.warnings(), *of_tables]
         messages += [message for part in (*drawn, packed) for message in part.warnings]
         messages += messages_of(caught)
         earlier = read_outcome(folder)
@@ -143,12 +143,12 @@ def _take_tables(folder: Path, plan: AnalysisPlan, target: Path) -> list[str]:
     source = _staging(folder)
     if not (source / _WARNINGS).exists():  # taken by a process that died before the report was written
         stage_tables(folder, plan=plan)
-    said = [str(each) for each in json.loads((source / _WARNINGS).read_text())]
+    messages = [str(each) for each in json.loads((source / _WARNINGS).read_text())]
     (source / _WARNINGS).unlink()
     for path in source.iterdir():
         path.replace(target / path.name)
     source.rmdir()
-    return said
+    return messages
 
 
 def _as_bytes(value: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:

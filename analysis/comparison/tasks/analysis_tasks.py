@@ -18,9 +18,11 @@ from analysis.execution.task import Task
 if TYPE_CHECKING:
     from analysis.comparison.attribution.design import Design
 
-__all__ = ["AnalysisTasks", "Place", "require", "said_of"]
+__all__ = ["AnalysisTasks", "Place", "require", "warnings_about"]
 
-_SAID = "said"  # among the values of a task that has several sources: warnings, with the sources that they are about
+_ABOUT_SOURCES = "said"  # among the values of a result: pairs of the positions of sources and a warning about them
+    "said"  # among the values of a result: pairs of the positions of some sources, and a warning about them
+)
 
 Place = tuple[int, str]  # position of a view, and a layer
 
@@ -96,7 +98,7 @@ class AnalysisTasks:
         """Return the values of each layer that tasks of several layers found: lists in the order of the last source."""
         found: dict[Place, Mapping[str, Any]] = {}
         for task in self.by_table[table]:
-            lists = {name: values for name, values in task.result().values.items() if name != _SAID}
+            lists = {name: values for name, values in task.result().values.items() if name != _ABOUT_SOURCES}
             for k, place in enumerate(self.places_of(task)):
                 found[place] = {name: values[k] for name, values in lists.items()}
         return found
@@ -121,8 +123,8 @@ class AnalysisTasks:
         for task in self._described():
             labels = [self.views[self.places(source)[0][0]].label for source in task.inputs["sources"]]
             result = task.result()
-            said = [*result.values.get(_SAID, []), *((range(len(labels)), each) for each in result.warnings)]
-            messages += [f"{' and '.join(labels[k] for k in about)}: {message}" for about, message in said]
+            pairs = [*result.values.get(_ABOUT_SOURCES, []), *((range(len(labels)), each) for each in result.warnings)]
+            messages += [f"{' and '.join(labels[k] for k in positions)}: {message}" for positions, message in pairs]
         of_arms = (task for task in self if task.name == "arms" and task.is_done())
         messages += [message for task in of_arms for message in task.result().warnings]
         return list(dict.fromkeys(messages))
@@ -136,12 +138,15 @@ class AnalysisTasks:
                 yield task
 
 
-def said_of(
+def warnings_about(
     positions: Sequence[int], messages: Iterable[str], before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return values with warnings about the sources at some positions, after those that the values before have."""
-    said = [*(before or {}).get(_SAID, []), *([list(positions), message] for message in messages)]
-    return {_SAID: said} if said else {}
+    """Return values of a result that hold warnings about the sources at some positions.
+
+    The warnings in the values ``before`` come first. Without any warning there are no values.
+    """
+    pairs = [*(before or {}).get(_ABOUT_SOURCES, []), *([list(positions), message] for message in messages)]
+    return {_ABOUT_SOURCES: pairs} if pairs else {}
 
 
 def require(found: Mapping[str, Any], name: str, task: Task) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.comparison.tasks.analysis_cache import AnalysisCache
-from analysis.comparison.tasks.analysis_tasks import said_of
+from analysis.comparison.tasks.analysis_tasks import warnings_about
 from analysis.comparison.tasks.similarity_batches import compare_batches
 from analysis.comparison.tasks.source import Source
 from analysis.comparison.undefined import attempt, finite
@@ -41,7 +41,7 @@ def compute_rdms(folder: Path, *, sources: Sequence[Source], distance: str) -> T
         arrays={str(k): each.rdm for k, each in enumerate(found)},
         values={
             "class_structure": [each.class_structure for each in found],
-            **said_of([0], (message for each in found for message in each.warnings)),
+            **warnings_about([0], (message for each in found for message in each.warnings)),
         },
         undefined=[undefined for each in found for undefined in each.undefined],
     )
@@ -90,12 +90,12 @@ def correlate_rdms(
     lists: dict[str, list[float | None]] = {name: [] for name in comparators}
     undefined, messages = [], []
     for layer, pair in zip(sources[-1].layers, rdms, strict=True):
-        values, lacking, said = _correlate(layer, [(results[key], position) for key, position in pair], comparators)
+        values, lacking, warned = _correlate(layer, [(results[key], position) for key, position in pair], comparators)
         undefined += lacking
-        messages += said
+        messages += warned
         for name, value in values.items():
             lists[name].append(value)
-    return TaskResult(values={**lists, **said_of([0, 1], messages)}, undefined=undefined)
+    return TaskResult(values={**lists, **warnings_about([0, 1], messages)}, undefined=undefined)
 
 
 def _correlate(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.comparison.tasks.analysis_tasks import said_of
+from analysis.comparison.tasks.analysis_tasks import warnings_about
 from analysis.comparison.tasks.pairs import Similarities, compare_layers
 from analysis.comparison.undefined import attempt
 from analysis.execution.cache import Undefined
@@ -80,7 +80,7 @@ def _by_source(sources: Sequence[Layers], batches: Sequence[Sequence[int]], meas
             forth[np.ix_(rows[i], columns[j])] = there.values
             back[np.ix_(columns[j], rows[i])] = _backward(there, sources[i], sources[j], measure)
             undefined += [_at_source(each, [i, j]) for each in there.undefined]
-            messages = said_of(list(dict.fromkeys([i, j])), there.warnings, messages)
+            messages = warnings_about(list(dict.fromkeys([i, j])), there.warnings, messages)
     if len(batches) == 1:
         missing = np.isnan(forth)
         forth[missing] = back[missing]
