@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["AnalysisTasks", "Place", "require", "warnings_about"]
 
 _ABOUT_SOURCES = "said"  # among the values of a result: pairs of the positions of sources and a warning about them
-    "said"  # among the values of a result: pairs of the positions of some sources, and a warning about them
-)
 
 Place = tuple[int, str]  # position of a view, and a layer
 

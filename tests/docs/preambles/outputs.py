@@ -7,4 +7,4 @@ for name, rule in {"backprop": "backprop", "sg": "synthetic-gradient@inner"}.ite
     training = TrainingConfig(data="digits", depth=3, width=8, epochs=1, rule=rule)
     recording = RecordingConfig(steps="first,last", n_train=60, n_validation=20, n_test=20)
     train_run(f"runs/{name}", training, recording)
-compare_runs(["runs/backprop", "runs/sg"], config=AnalysisConfig(layers=("hidden.1",), Cs=(0.1,)))
+compare_runs(["runs/backprop", "runs/sg"], config=AnalysisConfig(layers=("hidden.1", "hidden.2"), Cs=(0.1,)))
