@@ -223,6 +223,25 @@ def test_the_page_fits_the_window(page: Any, width: int) -> None:
     page.wait_for_function("document.querySelector('[data-chart=rdm-a] .main-svg').clientWidth > 400")  # drawn again
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_text_of_a_chart_is_cut_off(answered: Any, width: int) -> None:
+    answered.set_viewport_size({"width": width, "height": 800})
+    answered.wait_for_timeout(600)
+    cut = answered.evaluate(
+        """[...document.querySelectorAll(".plot")].flatMap((plot) => {
+            const box = plot.getBoundingClientRect();
+            return [...plot.querySelectorAll("text")].filter((text) => {
+                const { left, right, top, bottom, width } = text.getBoundingClientRect();
+                const isBeside = left < box.left - 1 || right > box.right + 1;
+                return width && (isBeside || top < box.top - 1 || bottom > box.bottom + 1);
+            }).map((text) => `${plot.closest(".chart").dataset.chart}: ${text.textContent}`);
+        })"""
+    )
+    assert cut == []
+    answered.set_viewport_size({"width": 1280, "height": 800})
+    answered.wait_for_function("document.querySelector('[data-chart=rdm-a] .main-svg').clientWidth > 400")
+
+
 def contrast(first: str, second: str) -> float:
     def luminance(colour: str) -> float:
         parts = np.array([int(part) / 255 for part in re.findall(r"\d+", colour)[:3]])

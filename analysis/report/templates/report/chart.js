@@ -142,7 +142,7 @@ class Chart {
     const figure = await this.spec.figure(THEMES.light, true);
     const size = figure.size ?? this.spec.exported ?? EXPORT;
     const title = { text: verbatim(this.spec.title()), font: { size: 14 }, x: 0.02, xanchor: "left" };
-    const more = { ...figure.layout, title, margin: { l: 60, r: 20, t: 48, b: 50 } };
+    const more = { ...figure.layout, title, margin: { l: 60, r: 20, t: 48, b: Math.max(50, figure.layout.margin?.b ?? 0) } };
     const whole = layout(THEMES.light, more);
     whole.font = { ...whole.font, family };
     return { size, url: await Plotly.toImage({ data: figure.data, layout: whole, config: CONFIG }, { format, ...size }) };

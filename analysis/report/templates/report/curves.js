@@ -52,7 +52,8 @@ function roomyRange(curves, isLogarithmic, also) {
 
 /** Return at most about ten ticks with the names of layers, where layer k lies at k + `start`. */
 function layerTicks(layers, start, most = 10) {
-  const stride = Math.ceil(layers.length / most);
+  const least = layers.length / most, power = 10 ** Math.floor(Math.log10(Math.max(1, least)));
+  const stride = power * [1, 2, 5, 10].find((factor) => factor * power >= least);
   const places = layers.map((_, i) => i).filter((i) => i % stride === 0);
   const names = shortNames(layers), labels = shortenedAll(names);
   const prefix = layers.length && names[0] !== layers[0] ? layers[0].slice(0, layers[0].length - names[0].length - 1).replace(/\./g, " ") + " " : "";
@@ -84,6 +85,16 @@ function legendOf(groups, redraw) {
   return el("fieldset", { class: "legend", "aria-label": "Curves shown" }, ...boxes);
 }
 
+/** Return a text of an axis, broken into lines at spaces where it is longer than the axis. */
+function broken(text, pixels) {
+  const most = Math.max(10, Math.floor(pixels / 7.5)), lines = [""];
+  for (const word of text.split(" ")) {
+    if (lines.at(-1) && lines.at(-1).length + word.length >= most) lines.push(word);
+    else lines.push(`${lines.pop()} ${word}`.trim());
+  }
+  return lines.join("<br>");
+}
+
 const curveHeight = (width) => Math.max(260, Math.min(400, width * 0.62));
 
 /** Return the size and legend of a saved picture: the legend lies beside the curves, and the picture is as high as it. */
@@ -102,6 +113,7 @@ function curveChart(host, options) {
     if (isExport) shortenedAll(curves.map(({ name }) => name), 34).forEach((name, i) => { curves[i] = { ...curves[i], name }; });
     const data = [...curves.flatMap((curve) => bandTraces(curve, curve.colour)), ...curves.map(curveTrace)];
     const { xaxis, yaxis } = options.axes(), { reference, range } = options;
+    yaxis.title = broken(yaxis.title, (isExport ? EXPORT.height : curveHeight(chart.plot.clientWidth)) - 90);
     yaxis.range = roomyRange(curves, yaxis.type === "log", options.also ?? []);
     const across = { xref: "paper", x0: 0, x1: 1 };
     const level = { type: "line", ...across, y0: reference, y1: reference, line: { color: colours.soft, dash: "dot", width: 1.5 } };

@@ -40,7 +40,8 @@ const matrixOf = async ({ view, layer }) => numbers(`rdm-${view}-${layer}`);
 async function scaleOf(panel) {
   const all = state.isOneScale ? Object.values(state.panels) : [panel];
   const ranges = await Promise.all(all.map(async (each) => rangeOf(await matrixOf(each))));
-  return [Math.min(0, ...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))];
+  const [low, high] = [Math.min(0, ...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))];
+  return high - low > 1e-9 ? [low, high] : [0, 1]; // of stimuli that are all alike
 }
 
 /** Return ticks in the middle of each class, and lines between classes. */

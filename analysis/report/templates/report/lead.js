@@ -1,6 +1,7 @@
 // The first section: what methods changed, by layer and step; without arms, how networks or steps compare by layer.
 
-const BAR = "multiples of the smallest of interest";
+const BAR = "difference / smallest of interest";
+const BELOW = 75; // pixels below the panels, for the colour bar
 const VERDICTS = { different: "\u25cf", equivalent: "=", undecided: "?" };
 const arms = {};
 
@@ -48,20 +49,15 @@ function panelGrid() {
   }));
 }
 
-/** Return a name, broken into lines where it is wider than a panel. */
-function headingLines(name, width) {
-  const most = Math.max(10, Math.floor(width / 7.5)), lines = [""];
-  for (const word of shortened(name, 40).split(" ")) {
-    if (lines.at(-1) && lines.at(-1).length + word.length >= most) lines.push(word);
-    else lines.push(`${lines.pop()} ${word}`.trim());
-  }
-  return lines.map(verbatim).join("<br>");
-}
+const headingLines = (name, width) => broken(verbatim(shortened(name, 40)), width);
+const underPanels = () => (arms.at.length > 1 ? 50 : 8); // pixels of the names of steps
 
 function verdictHeight() {
   const n = contrasts().length;
-  return 90 + n * panelHeight() + (n - 1) * BETWEEN;
+  return 50 + underPanels() + BELOW + n * panelHeight() + (n - 1) * BETWEEN;
 }
+
+const exportHeight = () => Math.max(EXPORT.height, verdictHeight() + 80);
 
 function verdictChart() {
   const cursor = new Cursor();
@@ -81,19 +77,19 @@ function verdictChart() {
     const panels = panelGrid(), depths = arms.layers.map((_, i) => i + 1), steps = arms.at.map((_, i) => i);
     const limit = Math.min(6, Math.max(2, ...arms.rows.map(strength).filter(isKnown).map(Math.abs)));
     const width = chart.plot.clientWidth / arms.quantities.length / arms.at.length, height = panelHeight() / arms.layers.length;
+    const whole = isExport ? exportHeight() - BELOW - underPanels() - 48 : verdictHeight() - BELOW - underPanels() - 50;
     const mark = Math.min(15, width * 0.5, height * 0.75);
     const data = [], axes = {}, annotations = [];
     for (const panel of panels) {
       const z = depths.map((depth) => steps.map((i) => strength(rowAt(panel, depth, i))));
       const place = { xaxis: `x${panel.id}`, yaxis: `y${panel.id}`, meta: { r: panel.r, c: panel.c }, hoverinfo: "none" };
-      const bar = isNarrow(chart.plot.clientWidth) && !isExport ? { orientation: "h", y: -0.12, yanchor: "top", thickness: 10, title: { text: BAR, side: "bottom" } } : { thickness: 12, title: { text: BAR, side: "right" } };
-      const colorbar = { outlinewidth: 0, tickcolor: colours.ink, ...bar };
+      const colorbar = { outlinewidth: 0, tickcolor: colours.ink, orientation: "h", y: -(underPanels() + 8) / whole, yanchor: "top", thickness: 10, title: { text: BAR, side: "bottom" } };
       data.push({ ...place, type: "heatmap", z, x: steps, y: depths, zmin: -limit, zmax: limit, colorscale: differenceColours(colours), showscale: panel.id === "", xgap: 1, ygap: 1, colorbar });
       const cells = depths.flatMap((depth) => steps.map((i) => [i, depth, rowAt(panel, depth, i)])).filter(([, , row]) => row?.verdict);
       if (mark >= 5) data.push({ ...place, type: "scatter", mode: "text", x: cells.map(([i]) => i), y: cells.map(([, depth]) => depth), text: cells.map(([, , row]) => VERDICTS[row.verdict]), showlegend: false,
         textfont: { size: mark, color: cells.map(([, , row]) => (Math.abs(strength(row)) > 0.6 * limit ? "#fff" : Math.abs(strength(row)) > 0.3 * limit ? "#111" : colours.ink)) } });
       const isBottom = panel.r === contrasts().length - 1, isLeft = panel.c === 0;
-      const few = steps.filter((i) => width > 44 || i === 0 || i === steps.length - 1);
+      const few = steps.filter((i) => width > 44 || (i === 0 && isLeft) || i === steps.length - 1);
       const ticks = arms.at.length > 1 && isBottom ? { tickvals: few, ticktext: few.map((i) => verbatim(arms.at[i])), title: isLeft ? "training" : "" } : { showticklabels: false, tickvals: [] };
       const layers = layerTicks(arms.layers, 1);
       axes[`xaxis${panel.id}`] = axis(colours, { showgrid: false, domain: panel.x, anchor: `y${panel.id}`, ticks: "", tickangle: 0, ...ticks });
@@ -102,7 +98,7 @@ function verdictChart() {
       if (panel.r === 0) annotations.push({ ...heading, text: headingLines(quantityName(panel.quantity), width * arms.at.length), x: (panel.x[0] + panel.x[1]) / 2, xanchor: "center", y: 1, yshift: contrasts().length > 1 ? 20 : 2 });
       if (isLeft && contrasts().length > 1) annotations.push({ ...heading, text: `<b>${verbatim(panel.contrast[2])}</b>`, x: 0, xanchor: "left", y: panel.y[1], font: { size: 12, color: colours.soft } });
     }
-    return { data, layout: { ...axes, annotations, shapes: isExport ? [] : shapes(colours), plot_bgcolor: colours.missing, margin: { l: 46, r: 16, t: (contrasts().length > 1 ? 30 : 12) + 18 * Math.max(...panels.map(({ quantity }) => headingLines(quantityName(quantity), width * arms.at.length).split("<br>").length)), b: 34 } }, size: { ...EXPORT, height: Math.max(EXPORT.height, verdictHeight() + 80) } };
+    return { data, layout: { ...axes, annotations, shapes: isExport ? [] : shapes(colours), plot_bgcolor: colours.missing, margin: { l: 46, r: 16, t: (contrasts().length > 1 ? 30 : 12) + 18 * Math.max(...panels.map(({ quantity }) => headingLines(quantityName(quantity), width * arms.at.length).split("<br>").length)), b: underPanels() + BELOW } }, size: { ...EXPORT, height: exportHeight() } };
   };
   const say = () => {
     const [panel, depth, i] = panelOf(cursor.row, cursor.column), row = rowAt(panel, depth, i);

@@ -94,7 +94,8 @@ function differenceChart() {
   const targets = content.targets.filter(({ name }) => rowsOf("probe_differences").some(({ target }) => target === name));
   const rows = (name) => rowsOf("probe_differences").filter(({ target }) => target === name);
   let now = targets[0];
-  const groups = unique(rowsOf("probe_differences").map(({ method }) => method)).map((name) => ({ name, style: styleOf(withoutStep(name)), isShown: true }));
+  const names = unique(rowsOf("probe_differences").map(({ method }) => method)), ends = new Map(names.map((name) => [withoutStep(name), name]));
+  const groups = names.map((name) => ({ name, style: styleOf(withoutStep(name)), isShown: ends.get(withoutStep(name)) === name }));
   const curves = () => groups.filter(({ isShown }) => isShown).map(({ name, style }) => ({
     name, ...style, points: rows(now.name).filter(({ method }) => method === name).map((row) => ({ x: row.depth, layer: row.layer, y: row.difference, low: row.band_low, high: row.band_high })),
   }));
