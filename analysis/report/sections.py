@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.comparison.equal_steps import is_over_steps
 from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
@@ -32,6 +33,7 @@ __all__ = [
 
 _ABSENT = "\u2013"
 _MOST_IN_TITLE = 4
+_MOST_COLUMNS = 10  # of networks, for which there is room on the page
 
 
 # Texts
@@ -74,7 +76,7 @@ def describe_methods(tables: Tables) -> dict[str, str]:
         "probes": f"{_describe_probes(tables)} {_describe_bands(tables)}",
         "differences": _describe_differences(tables),
         "seeds": _describe_seeds(tables),
-        "first": str(tables["probes"]["method"].iloc[0]),
+        "first": _reference(tables),
         "rdm": f"{distance.capitalize()} distance between the activations of held-out stimuli, ordered by class.",
     }
 
@@ -124,13 +126,18 @@ def _describe_bands(tables: Tables) -> str:
     )
 
 
+def _reference(tables: Tables) -> str:
+    """Return the first method, with its step if there are several."""
+    name, step = str(tables["probes"]["method"].iloc[0]), tables.views[0].step
+    return f"{name} at step {step}" if is_over_steps(tables.views) and ", step " not in name else name
+
+
 def _describe_differences(tables: Tables) -> str:
-    reference = tables["probes"]["method"].iloc[0]
     return (
-        f"Accuracy minus that of {reference}, in pairs of networks of equal seed. The p-value of a layer alone is from "
-        "a paired Student t-test. The p-value for all layers is from a permutation test that flips the signs of whole "
-        "seeds and compares the largest |t| over layers (single-step max-T of Westfall and Young); with few seeds it "
-        "cannot be below the smallest possible p. Bands are simultaneous 95 % bands over layers, for normally "
+        f"Accuracy minus that of {_reference(tables)}, in pairs of networks of equal seed. The p-value of a layer "
+        "alone is from a paired Student t-test. The p-value for all layers is from a permutation test that flips the signs of "
+        "whole seeds and compares the largest |t| over layers (single-step max-T of Westfall and Young); with few seeds "
+        "it cannot be below the smallest possible p. Bands are simultaneous 95 % bands over layers, for normally "
         "distributed differences."
     )
 
@@ -207,7 +214,8 @@ def _accuracy_by_layer(tables: Tables) -> pd.DataFrame:
             table.columns = [f"{target}{' (R²)' if score == 'r2' else ''}, {view}" for view in table]
         parts.append(table)
     shown = pd.concat(parts, axis=1).map(lambda value: _ABSENT if pd.isna(value) else f"{value:.3f}")
-    return shown.droplevel("depth").rename_axis(index=None, columns=None)
+    shown = shown.droplevel("depth").rename_axis(index=None, columns=None)
+    return shown.T if len(shown.columns) > max(_MOST_COLUMNS, len(shown)) else shown
 
 
 def _first_layers(tables: Tables) -> pd.DataFrame:
@@ -236,17 +244,40 @@ def _differences(tables: Tables) -> pd.DataFrame:
     shown["difference"] = [_ABSENT if pd.isna(value) else f"{value:+.3f}" for value in table["difference"]]
     shown["95 % band, all layers"] = [_ABSENT if "nan" in text else text for text in band]
     for column, name in _P_VALUES.items():
-        shown[name] = table[column].map(_shown_value)
+        shown[name] = table[column].map(_shown_p)
     return shown
+
+
+def _shown_p(value: float) -> str:
+    """Return a p-value with so many decimals as its neighbours."""
+    return _ABSENT if pd.isna(value) else "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 _P_VALUES = {"p_value": "p, this layer alone", "p_adjusted": "p, all layers", "p_least": "smallest p possible"}
 
 
 def _run_settings(tables: Tables) -> pd.DataFrame:
-    """Return one column per network: how it was trained, its state, and the version of torch."""
-    columns = {name: _facts(views) for name, views in _by_network(tables.views).items()}
+    """Return one column per method: how its networks were trained, their state, and the version of torch."""
+    facts: dict[str, list[dict[str, str]]] = {}
+    for views in _by_network(tables.views).values():
+        facts.setdefault(_method_of(tables, views[-1]), []).append(_facts(views))
+    columns = {
+        _counted(name, len(networks)): {
+            fact: _distinct([each.get(fact, _ABSENT) for each in networks])
+            for fact in dict.fromkeys(fact for each in networks for fact in each)
+        }
+        for name, networks in facts.items()
+    }
     return pd.DataFrame(columns).fillna(_ABSENT)
+
+
+def _method_of(tables: Tables, view: View) -> str:
+    return tables.methods[view.label].removesuffix(f", step {view.step}")
+
+
+def _distinct(values: Sequence[str]) -> str:
+    """Return the value that all networks of a method share, or those of each network in their order."""
+    return values[0] if len(set(values)) == 1 else "; ".join(values)
 
 
 def _facts(views: Sequence[View]) -> dict[str, str]:
@@ -331,7 +362,7 @@ TABLES_SHOWN: dict[str, ReportTable] = {
         words="First layer whose probe reaches that share of the accuracy at the last layer. Later layers may fall "
         "below it again.",
     ),
-    "networks": ReportTable(heading="Settings of each run", link="Settings", build=_run_settings),
+    "networks": ReportTable(heading="Settings of the runs", link="Settings", build=_run_settings),
 }
 TABLES_IN_SECTIONS = {"runs": _runs, "differences": _differences, "analysis_settings": _analysis_settings}
 

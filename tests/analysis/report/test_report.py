@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,29 @@ def test_the_page_has_the_summary_and_the_settings_of_each_network(page: str, co
     assert (rows["depth"], rows["examples, test"], rows["step shown"], rows["state"]) == ("3", "359", "38", "finished")
     assert rows["torch"]
     assert rows["hidden.3"] == f"{comparison.tables['probes']['accuracy'][2]:.3f}"
+
+
+def test_settings_are_listed_by_method(comparison: ComparisonResult) -> None:
+    views = comparison.tables.views[:2]
+    planted = SimpleNamespace(views=views, methods={view.label: "same" for view in views})
+    shown = TABLES_SHOWN["networks"].build(cast(Tables, planted))
+    rules = [view.run.config["training"]["rule"] for view in views]
+    assert list(shown.columns) == ["same (2 seeds)"]
+    assert rules[0] != rules[1]
+    assert shown.loc["rule"].item() == "; ".join(rules)
+    assert shown.loc["depth"].item() == "3"
+
+
+def test_many_networks_are_rows_of_the_table_of_probes(comparison: ComparisonResult) -> None:
+    names = [f"v{k}" for k in range(12)]
+    rows = comparison.tables["probes"].iloc[:3]
+    probes = pd.concat([rows.assign(view=name) for name in names])
+    planted = replace(
+        comparison.tables, views=[SimpleNamespace(label=name) for name in names], frames={"probes": probes}
+    )
+    shown = TABLES_SHOWN["accuracies"].build(planted)
+    assert list(shown.index) == names
+    assert list(shown.columns) == list(rows["layer"])
 
 
 def test_the_page_names_every_file_beside_it(page: str, comparison: ComparisonResult) -> None:
