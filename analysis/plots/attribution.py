@@ -13,13 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from analysis.plots.axes import axes_grid, figure_of, fitting, label_height, label_layers
-from analysis.plots.styles import method_styles
-from repsim.similarity.drawing.figure_axes import place_legend
+from analysis.plots.styles import LineStyle, method_styles
+from repsim.similarity.drawing.figure_axes import lay_out, place_legend
 from repsim.similarity.drawing.labels import shorten, verbatim
 
 __all__ = ["plot_attribution", "plot_effects_by_layer"]
 
 _MARKS = {"different": "o", "equivalent": "$=$"}
+_MOST_LEVEL = 3  # steps whose names fit beside one another
+_INK = LineStyle("#404040", "solid", "o", "circle")  # of a total beside its controls
 
 
 def plot_attribution(
@@ -49,10 +51,10 @@ def plot_attribution(
     depth = int(table["depth"].max())
     places, most = _places(titles)
     n_rows = max(row for row, _ in places.values()) + 1
-    width = max(2.0, 0.5 * len(steps) + 1.2)
+    width = max(2.6, 0.5 * len(steps) + 1.2)
     grid = axes_grid(n_rows, most, min(14.0, width * most + 1.5), n_rows * (1.0 + 0.17 * max(min(depth, 40), 8)))
-    limit = float(np.nanmax(np.abs(table["difference"]))) if table["difference"].notna().any() else 1.0
-    norm = TwoSlopeNorm(0.0, -max(limit, 1e-9), max(limit, 1e-9))
+    limit = np.nanmax([2.0 * table["smallest"].max(), *np.abs(table["difference"])])
+    norm = TwoSlopeNorm(0.0, -limit, limit)
     headings = dict(zip(titles, _in_two_lines(list(titles.values())), strict=True))
     shown = dict(zip(titles, shorten([method for method, _ in titles], 24), strict=True))
     for ax in grid.flat:
@@ -66,8 +68,10 @@ def plot_attribution(
         image = _panel(ax, rows, names, _layers(table, depth), norm)
         ax.set_title(headings[key], fontsize=8.5)
         ax.set_ylabel("" if column else f"{verbatim(shown[key])}\n{ax.get_ylabel()}")
+        ax.set_xlabel("training" if row == n_rows - 1 else "")
     figure = figure_of(grid[0][0])
-    figure.colorbar(image, ax=grid.ravel().tolist(), label=label, shrink=0.7, aspect=30)
+    bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=0.9, aspect=30)
+    label_height(bar.ax, label)
     return figure
 
 
@@ -123,14 +127,19 @@ def _panel(
             here = chosen & (verdicts == verdict)
             ax.plot(x[here], y[here], linestyle="none", marker=mark, markersize=4.5, markeredgewidth=0, color=colour)
     ax.grid(visible=False)
-    ax.set_xticks(range(len(steps)), [verbatim(name) for name in names.values()], rotation=45, ha="right", fontsize=7.5)
-    ax.set_xlabel("training")
+    turned = {"rotation": 45, "ha": "right"} if len(steps) > _MOST_LEVEL else {}
+    ax.set_xticks(range(len(steps)), [verbatim(name) for name in names.values()], fontsize=7.5, **turned)
     label_layers(ax.yaxis, layers)
     return image
 
 
 def plot_effects_by_layer(
-    table: pd.DataFrame, titles: Mapping[tuple[str, str], str], *, label: str, smallest: float
+    table: pd.DataFrame,
+    titles: Mapping[tuple[str, str], str],
+    *,
+    label: str,
+    smallest: float,
+    among: Sequence[str] | None = None,
 ) -> Figure:
     """Draw the differences of one quantity at one step over layers, with their simultaneous bands.
 
@@ -144,6 +153,9 @@ def plot_effects_by_layer(
         Label of the y-axis.
     smallest : float
         Smallest difference of interest; a grey range shows it.
+    among : sequence of str, optional
+        All methods and controls in the order of their styles; by default those of the titles. A contrast with a control
+        has the style of the control. A total has that of its method if there are no controls, and is dark otherwise.
     """
     methods = list(dict.fromkeys(method for method, _ in titles))
     n_columns = fitting(len(methods), 3.0)
@@ -152,8 +164,8 @@ def plot_effects_by_layer(
     grid = list(panels.flat)
     for ax in grid[len(methods) :]:
         ax.set_axis_off()
-    names = list(dict.fromkeys(titles.values()))
-    styles = method_styles(names)
+    has_controls = any(control for _, control in titles)
+    arms = method_styles(among or list(dict.fromkeys([arm for key in titles for arm in key if arm])))
     for ax, method in zip(grid, methods, strict=False):
         for k, key in enumerate(each for each in titles if each[0] == method):
             rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
@@ -163,7 +175,7 @@ def plot_effects_by_layer(
                 rows["difference"],
                 yerr=rows["difference"] - rows["band_low"],
                 label=verbatim(titles[key]),
-                **styles[titles[key]].look,
+                **(arms[key[1]] if key[1] else _INK if has_controls else arms[method]).look,
                 markersize=3,
                 linewidth=1.2,
                 elinewidth=0.8,
@@ -173,7 +185,9 @@ def plot_effects_by_layer(
         ax.axhline(0.0, color="0.4", linestyle=":", linewidth=1)
         ax.set_title(verbatim(shorten([method])[0]), fontsize=9)
         label_layers(ax.xaxis, _layers(table, int(table["depth"].max())), start=1.0)
-    place_legend(grid[0], names)
+    if has_controls:
+        place_legend(grid[0], list(dict.fromkeys(titles.values())))
     for row in panels:
         label_height(row[0], label)
+    lay_out(figure_of(grid[0]))  # so that the label has room beside the final ticks
     return figure_of(grid[0])

@@ -13,6 +13,7 @@ from analysis.comparison.attribution.answer import (
     without_controls_alone,
 )
 from analysis.comparison.figures.comparison_figure import ComparisonFigure
+from analysis.comparison.figures.seed_curves import method_names
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
 from repsim.similarity import MEASURES
@@ -42,9 +43,11 @@ def _attribution_caption(tables: Tables, quantity: str) -> str:
         if quantity in MEASURES
         else ""
     )
+    has_controls = (effects["control"].fillna("") != "").any()
+    beyond = " (total), and between the method and each control (beyond)" if has_controls else ""
     return (
-        f"Difference in {quantity_label(quantity)} between a method and the reference (total), and between the method "
-        f"and each control (beyond), by layer and step.{of_measure} Dots: different; equals signs: equivalent; "
+        f"Difference in {quantity_label(quantity)} between a method and the reference{beyond}, by layer and step."
+        f"{of_measure} Dots: different; equals signs: equivalent; "
         f"hatched: undecided, by bands that cover all {(effects['status'] == 'ok').sum()} differences at once with "
         "95 % confidence. Smallest difference of interest: "
         f"{effects.loc[effects['quantity'] == quantity, 'smallest'].iloc[0]:g}."
@@ -92,7 +95,8 @@ def _draw_effects(tables: Tables) -> Figure:
     rows, quantity = without_controls_alone(tables["attribution"]), _first_quantity(tables)
     rows = rows[(rows["quantity"] == quantity) & (rows["at"] == rows["at"].iloc[-1])]
     titles = contrast_titles(tables, at=rows["at"].iloc[-1])
-    return plot_effects_by_layer(rows, titles, label=_effect_label(quantity), smallest=float(rows["smallest"].iloc[0]))
+    smallest, among = float(rows["smallest"].iloc[0]), method_names(tables)
+    return plot_effects_by_layer(rows, titles, label=_effect_label(quantity), smallest=smallest, among=among)
 
 
 ARM_FIGURES: dict[str, ComparisonFigure] = {

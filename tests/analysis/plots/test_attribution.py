@@ -15,6 +15,7 @@ from analysis.comparison.figures import FIGURES, draw_figures
 from analysis.comparison.result import ComparisonResult
 from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
 from analysis.plots.drawing import Drawing
+from analysis.plots.styles import method_styles
 
 TITLES = {("sg", ""): "total", ("sg", "slow"): "beyond schedule (slow)", ("dfa", ""): "total"}
 
@@ -33,7 +34,7 @@ def table() -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     table.loc[table["verdict"] == "", "difference"] = np.nan
     table["base"] = table["control"].replace("", "bp")
-    return table.assign(band_low=table["difference"] - 0.05, band_high=table["difference"] + 0.05)
+    return table.assign(band_low=table["difference"] - 0.05, band_high=table["difference"] + 0.05, smallest=0.04)
 
 
 def rows_of(table: pd.DataFrame, key: tuple[str, str]) -> pd.DataFrame:
@@ -79,7 +80,8 @@ def test_cells_are_the_differences_and_undecided_ones_are_hatched(table: pd.Data
     assert shown[1].get_title() == "beyond schedule\n(slow)"
     assert shown[2].get_ylabel().startswith("dfa\n")
     limits = {ax.images[0].get_clim() for ax in shown}
-    assert limits == {(-table["difference"].abs().max(), table["difference"].abs().max())}
+    most = max(table["difference"].abs().max(), 2 * table["smallest"].max())
+    assert limits == {(-most, most)}
     assert figure.axes[-1].get_ylabel() == "CKA lost"
 
 
@@ -106,6 +108,26 @@ def test_curves_have_their_bands_and_the_range_of_small_differences(table: pd.Da
             np.testing.assert_allclose([end.max() for end in ends if np.isfinite(end).all()], known["band_high"])
         span = next(patch for patch in ax.patches if patch.get_height() > 0)
         assert (span.get_y(), span.get_height()) == pytest.approx((-0.04, 0.08))
+
+
+def test_differences_far_below_the_smallest_of_interest_are_pale(table: pd.DataFrame) -> None:
+    small = table.assign(difference=1e-6, smallest=0.05)
+    figure = plot_attribution(small, TITLES, label="CKA lost")
+    assert {ax.images[0].get_clim() for ax in panels(figure)} == {(-0.1, 0.1)}
+
+
+def test_a_total_has_the_style_of_its_method_unless_controls_have_theirs(table: pd.DataFrame) -> None:
+    last, styles = table[table["at"] == "100 %"], method_styles(["bp", "sg", "dfa", "slow"])
+
+    def colours_in(titles: dict[tuple[str, str], str]) -> list[list[str]]:
+        figure = plot_effects_by_layer(last, titles, label="CKA lost", smallest=0.04, among=list(styles))
+        return [[each[0].get_color() for each in ax.containers] for ax in figure.axes]
+
+    totals = {key: title for key, title in TITLES.items() if not key[1]}
+    assert colours_in(totals) == [[styles["sg"].colour], [styles["dfa"].colour]]
+    (total, slow), (other,) = colours_in(TITLES)
+    assert slow == styles["slow"].colour
+    assert total == other not in {style.colour for style in styles.values()}
 
 
 # Of a comparison
@@ -160,7 +182,7 @@ def test_titles_of_panels_do_not_overlap(drawings: dict[str, Drawing]) -> None:
     boxes = [ax.title.get_window_extent(canvas.get_renderer()) for ax in panels(figure)]
     assert not any(first.overlaps(second) for first, second in itertools.combinations(boxes, 2))
     label = figure.axes[-1].yaxis.label.get_window_extent(canvas.get_renderer())
-    assert figure.axes[-1].get_ylabel() == "CKA lost between arms"
+    assert figure.axes[-1].get_ylabel().split() == ["CKA", "lost", "between", "arms"]
     assert label.y0 >= 0
     assert label.y1 <= figure.bbox.y1
 

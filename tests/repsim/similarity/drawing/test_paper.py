@@ -60,7 +60,7 @@ def effects(layers: list[str], networks: list[str]) -> tuple[pd.DataFrame, dict[
     table = table[table["step"] > 0].assign(
         control="", base="bp", verdict="undecided", at=lambda t: t["step"].map("{} %".format)
     )
-    table = table.assign(band_low=table["difference"] - 0.05, band_high=table["difference"] + 0.05)
+    table = table.assign(band_low=table["difference"] - 0.05, band_high=table["difference"] + 0.05, smallest=0.05)
     return table, {(name, ""): "total" for name in networks[:3]}
 
 
