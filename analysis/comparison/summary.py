@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.attribution.answer import answer
 from analysis.comparison.attribution.arm_rows import describe_setting
@@ -53,14 +54,26 @@ def summarise(tables: Tables) -> list[str]:
 
 
 def undefined_sentences(tables: Tables) -> list[str]:
-    """Return one sentence per layer that lacks a result: run, step, layer, the missing results and the reason."""
+    """Return sentences on layers that lack a result: run, step, the missing results and the reason.
+
+    Layers that lack the same for the same reason, one after another, share a sentence.
+    """
     networks = {view.label: view.network for view in tables.views}
-    columns = ("view", "step", "layer", "results", "reason")
-    sentences = [
-        f"{networks[view]}, step {step}, layer {layer!r} has no {_results(results, tables)}. {_sentence(reason)}"
-        for view, step, layer, results, reason in zip(*(tables["undefined"][name] for name in columns), strict=True)
-    ]
-    return _at_most(sentences, "more layers are in undefined.csv")
+    sentences, n_layers = [], []
+    for (view, step, results, reason), layers in _runs_of(tables["undefined"], ["view", "step", "results", "reason"]):
+        names = _span([repr(layer) for layer in layers])
+        which = f"layer {names} has" if len(layers) == 1 else f"{'layers ' if len(layers) == 2 else ''}{names} have"
+        lacking = _results(results, tables)
+        sentences.append(f"{networks[view]}, step {step}, {which} no {lacking}. {_sentence(reason)}")
+        n_layers.append(len(layers))
+    rest = sum(n_layers[_MOST_NAMED:])
+    return sentences[:_MOST_NAMED] + ([f"{rest} more layers are in undefined.csv."] if rest else [])
+
+
+def _runs_of(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple[Any, ...], list[str]]]:
+    """Return the layers of neighbouring rows that have the same values in some columns, with these values."""
+    rows = table[[*columns, "layer"]].itertuples(index=False, name=None)
+    return [(key, [row[-1] for row in each]) for key, each in groupby(rows, key=lambda row: row[:-1])]
 
 
 def check_any_defined(tables: Tables) -> None:
@@ -199,7 +212,7 @@ def _reaching(table: pd.DataFrame) -> list[str]:
             parts.append(f"{method} at {rows['layer'].iloc[0]} ({depth:.0f} of {n_layers})")
         else:
             n = f"{len(rows)} of {len(every)}" if len(rows) < len(every) else len(rows)
-            parts.append(f"{method} at layer {depth:.1f} of {n_layers} (mean of {n} seeds)")
+            parts.append(f"{method} at layer {f'{depth:.1f}'.removesuffix('.0')} of {n_layers} (mean of {n} seeds)")
     return parts
 
 
@@ -364,7 +377,7 @@ def _lowest_by_group(rows: pd.DataFrame, groups: dict[str, str]) -> list[str]:
     parts = []
     for group, every in rows.groupby("group", sort=False):
         lowest, n = every.iloc[int(every["value"].to_numpy().argmin())], every["view"].nunique()
-        parts.append(f"{group} {lowest['value']:.2f} at {lowest['at']}{f' (lowest of {n})' if n > 1 else ''}")
+        parts.append(f"{group} {lowest['value']:z.2f} at {lowest['at']}{f' (lowest of {n})' if n > 1 else ''}")
     return parts
 
 
@@ -373,8 +386,13 @@ def _incomplete(tables: Tables) -> list[str]:
     undefined = tables["undefined"]
     if undefined.empty:
         return []
-    names = [f"{row.layer} of {row.view}" for row in undefined.itertuples()]
+    names = [f"{_span(layers)} of {view}" for (view,), layers in _runs_of(undefined, ["view"])]
     return [f"Results are not defined for {_listed(names)}; undefined.csv lists them with the reasons."]
+
+
+def _span(layers: Sequence[str]) -> str:
+    """Return layers as part of a sentence; of several, how many they are, as others may lie between."""
+    return f"{len(layers)} layers from {layers[0]} to {layers[-1]}" if len(layers) > 2 else " and ".join(layers)
 
 
 def _sentence(text: str) -> str:

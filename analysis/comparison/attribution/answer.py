@@ -180,18 +180,20 @@ def _when(at: str) -> str:
 
 def _change(method: str, base: str, total: pd.DataFrame) -> str:
     """Return in which quantities a method differs from the reference, is equivalent to it, and neither."""
-    differing, equivalent = [], []
+    differing: list[str] = []
+    alike: dict[str, list[str]] = {}
     neither: dict[str, list[str]] = {}
     for quantity, rows in total.groupby("quantity", sort=False):
         label, found = quantity_label(str(quantity)), rows[rows["verdict"] == "different"]
         if len(found):
             differing.append(f"{label} at {_layers(found['depth'], len(rows))}, {_largest(found)}")
         elif rows["verdict"].eq("equivalent").all():
-            equivalent.append(f"{label} at {_layers(rows['depth'], len(rows))}")
+            alike.setdefault(f"at {_layers(rows['depth'], len(rows))}", []).append(label)
         else:
             counts = [f"{n} {name}" for name in _VERDICTS[1:] if (n := int((rows["verdict"] == name).sum()))]
             neither.setdefault(f"at any layer ({', '.join(counts)})", []).append(label)
-    open_ = [f"{_either(labels)} {where}" for where, labels in neither.items()]
+    equivalent = [f"{_listed(labels, 'and')} {where}" for where, labels in alike.items()]
+    open_ = [f"{_listed(labels, 'or')} {where}" for where, labels in neither.items()]
     said = [
         (differing, f"{method} differs from {base} in", "; and in "),
         (equivalent, f"{'it' if differing else method} is equivalent to {base} in", " and "),
@@ -200,10 +202,10 @@ def _change(method: str, base: str, total: pd.DataFrame) -> str:
     return "; ".join(f"{head} {between.join(parts)}" for parts, head, between in said if parts)
 
 
-def _either(labels: Sequence[str]) -> str:
-    """Return labels as alternatives, such as "CKA, class structure or probe accuracy"."""
+def _listed(labels: Sequence[str], word: str) -> str:
+    """Return labels as a list in a sentence, such as "CKA, class structure or probe accuracy"."""
     *others, last = labels
-    return f"{', '.join(others)} or {last}" if others else last
+    return f"{', '.join(others)} {word} {last}" if others else last
 
 
 def _largest(different: pd.DataFrame) -> str:

@@ -207,12 +207,26 @@ def test_a_layer_without_a_result_is_named_with_run_step_and_reason() -> None:
         "net, step 10, layer 'x' has no CKA. It is constant.",
     ]
     assert summarise(tables)[-1].startswith(
-        "Results are not defined for hidden.1 of a, hidden.2 of a, x of a; undefined.csv lists"
+        "Results are not defined for 3 layers from hidden.1 to x of a; undefined.csv lists"
+    )
+
+
+def test_neighbouring_layers_without_a_result_share_a_sentence() -> None:
+    alike = [("a", f"h{k}", "cka", "It is constant.") for k in (3, 4, 5)]
+    table = undefined(*alike, ("a", "h6", "rdm, cka", "It is constant."), ("b", "h1", "cka", "It is constant."))
+    views = [replace(finished(name, 0.5), network=name) for name in "ab"]
+    assert undefined_sentences(planted(views, undefined=table)) == [
+        "a, step 10, 3 layers from 'h3' to 'h5' have no CKA. It is constant.",
+        "a, step 10, layer 'h6' has no RDM or CKA. It is constant.",
+        "b, step 10, layer 'h1' has no CKA. It is constant.",
+    ]
+    assert summarise(planted(views, undefined=table))[-1].startswith(
+        "Results are not defined for 4 layers from h3 to h6 of a, h1 of b; undefined.csv lists"
     )
 
 
 def test_at_most_12_layers_without_a_result_are_named() -> None:
-    tables = planted([finished("a", 0.5)], undefined=undefined(*[("a", f"h{k}", "cka", "No.") for k in range(40)]))
+    tables = planted([finished("a", 0.5)], undefined=undefined(*[("a", f"h{k}", "cka", f"No {k}.") for k in range(40)]))
     assert len(undefined_sentences(tables)) == 13
     assert undefined_sentences(tables)[-1] == "28 more layers are in undefined.csv."
 
@@ -240,7 +254,7 @@ def test_the_summary_names_the_first_layers_that_reach_90_percent() -> None:
     summary = summarise(planted([finished("a", 0.5)], first_layers=first, probes=probes))
     assert (
         "First layer whose probe reaches 90 % of the last layer's accuracy: bp at layer 2.5 of 5 (mean of 2 seeds), sg "
-        "at h4 (4 of 5), half at layer 3.0 of 5 (mean of 1 of 2 seeds)."
+        "at h4 (4 of 5), half at layer 3 of 5 (mean of 1 of 2 seeds)."
     ) in summary
     assert (
         "Which layer of dead, half is the first to reach 90 % is not known: no value for the last layer, 'h5'."

@@ -238,7 +238,7 @@ def test_a_method_without_a_defined_total_has_no_lead() -> None:
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        (("equivalent", "equivalent"), "sg is equivalent to bp in CKA at layer 1 and probe accuracy at layer 1"),
+        (("equivalent", "equivalent"), "sg is equivalent to bp in CKA and probe accuracy at layer 1"),
         (
             ("different", "different"),
             "sg differs from bp in CKA at layer 1, +0.100 [+0.060, +0.140]; and in probe accuracy at layer 1, +0.100 "
