@@ -42,6 +42,7 @@ def plot_signals(
     shown = {name: label for name, label in labels.items() if table[name].notna().any()}
     n_columns = fitting(len(shown), 1.6, _MOST_COLUMNS)
     n_rows = ceil(len(shown) / n_columns)
+    n_columns = ceil(len(shown) / n_rows)  # four panels are two and two
     axes = axes_grid(n_rows, n_columns, 3.6 * n_columns, 2.8 * n_rows)
     low, high = table["boundary"].min(), table["boundary"].max()
     names = [str(name) for name in (table[curve].unique() if among is None else among)]

@@ -133,13 +133,14 @@ def _draw_alignment(tables: Tables, *, seeds: bool) -> Figure:
 
 
 def _signals_caption(tables: Tables) -> str:
-    return (
-        "Gradients that the rules choose, and those that result below them, by boundary. Over training batches: angle "
-        "to the true gradient, and squared bias and variance of the gradient of the weights, relative to the mean "
-        "squared norm of a batch's true gradient. Over held-out stimuli: correlation of the loss that a module implies "
-        "with the true loss, similarity (CKA) to the true gradient, and cosine of the negative gradient with the "
-        "change in activations until the next recorded step. Dotted: no relation."
-    )
+    known = {name for name in _SIGNALS if tables["signals"][name].notna().any()}
+    said = [
+        f"{place}: {'; '.join(parts)}."
+        for place, words in _SIGNALS_IN_WORDS.items()
+        if (parts := [text for names, text in words.items() if known.intersection(names)])
+    ]
+    head = "Gradients that the rules choose, and those that result below them, by boundary."
+    return " ".join([head, *said, *(["Dotted: no relation."] if known & set(_UNRELATED) else [])])
 
 
 def _draw_signals(tables: Tables, *, seeds: bool) -> Figure:
@@ -157,6 +158,19 @@ _SIGNALS = {
     "implied_correlation": "correlation of implied loss",
     "cka": "CKA with true gradient",
     "change_cosine": "cosine with the change",
+}
+_SIGNALS_IN_WORDS = {
+    "Over training batches": {
+        ("angle",): "angle to the true gradient",
+        ("squared_bias", "variance"): "squared bias and variance of the gradient of the weights, relative to the mean "
+        "squared norm of a batch's true gradient",
+    },
+    "Over held-out stimuli": {
+        ("implied_correlation",): "correlation of the loss that a module implies with the true loss",
+        ("cka",): "similarity (CKA) to the true gradient",
+        ("change_cosine",): "cosine of the negative gradient with the change in activations until the next recorded "
+        "step",
+    },
 }
 _UNRELATED = {"angle": 90.0, "implied_correlation": 0.0, "cka": 0.0, "change_cosine": 0.0}
 

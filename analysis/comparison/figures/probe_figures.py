@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.comparison.equal_steps import equal_steps, is_over_steps
 from analysis.comparison.figures.comparison_figure import ComparisonFigure
 from analysis.comparison.figures.curve_figures import panels_caption
-from analysis.comparison.figures.seed_curves import curves_of, method_names, over_seeds
+from analysis.comparison.figures.seed_curves import curves_of, method_names, methods_of, over_seeds
 from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots import plot_by_layer, plot_by_layer_and_step, shown_steps
@@ -149,20 +149,30 @@ def _first_method(tables: Tables) -> str:
 
 
 def _differences_caption(tables: Tables) -> str:
+    last = " at the last step," if is_over_steps(tables.views) else ""
     return (
-        f"Test accuracy of probes less that of {_first_method(tables)}, mean of pairs of networks of equal seed, with "
+        f"Test accuracy of probes less that of {_first_method(tables)}{_first_step(tables)}, mean of pairs of networks "
+        f"of equal seed,{last} with "
         "bands that cover all layers of a method at once with 95 % confidence."
     )
 
 
+def _first_step(tables: Tables) -> str:
+    return f" at step {tables.views[0].step}" if is_over_steps(tables.views) else ""
+
+
 def _draw_differences(tables: Tables) -> Figure:
+    methods = methods_of(tables)
+    ends = {methods[view.label]: str(tables.methods[view.label]) for view in tables.views}  # of several steps, the last
+    names = {end: method for method, end in ends.items()}
+    rows = _of_label(tables, "probe_differences")
     ax = plot_by_layer(
-        _of_label(tables, "probe_differences"),
+        rows[rows["method"].isin(names)].replace({"method": names}),
         "difference",
-        ylabel=verbatim(f"probe accuracy less {shorten([_first_method(tables)])[0]}'s"),
+        ylabel=verbatim(f"probe accuracy less {shorten([_first_method(tables)])[0]}'s{_first_step(tables)}"),
         curve="method",
         band=("band_low", "band_high"),
-        among=list(tables["probes"]["method"].unique()),
+        among=method_names(tables),
     )
     _dotted_line(ax, 0.0)
     return figure_of(ax)

@@ -295,7 +295,7 @@ def mark_undefined(axes: Sequence[Axes]) -> None:
             fontsize="small",
         )
     else:
-        figure_of(axes[0]).legend(handles=entry, loc="outside upper right", frameon=False, fontsize="small")
+        figure_of(axes[0]).legend(handles=entry, loc="outside lower right", frameon=False, fontsize="small")
 
 
 # Sizes
