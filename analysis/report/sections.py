@@ -137,8 +137,8 @@ def _describe_differences(tables: Tables) -> str:
         f"Accuracy minus that of {_reference(tables)}, in pairs of networks of equal seed. The p-value of a layer "
         "alone is from a paired Student t-test. The p-value for all layers is from a permutation test that flips the "
         "signs of whole seeds and compares the largest |t| over layers (single-step max-T of Westfall and Young); with "
-        "few seeds it cannot be below the smallest possible p. Bands are simultaneous 95 % bands over layers, for normally "
-        "distributed differences."
+        "few seeds it cannot be below the smallest possible p. Bands are simultaneous 95 % bands over layers, for "
+        "normally distributed differences."
     )
 
 
