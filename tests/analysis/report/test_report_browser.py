@@ -226,7 +226,13 @@ def test_the_page_fits_the_window(page: Any, width: int) -> None:
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_text_of_a_chart_is_cut_off(answered: Any, width: int) -> None:
     answered.set_viewport_size({"width": width, "height": 800})
-    answered.wait_for_timeout(600)
+    answered.wait_for_function(
+        """[...document.querySelectorAll(".plot")].every((plot) => {
+            const drawn = plot.querySelector(".main-svg");
+            return !drawn || Math.abs(drawn.clientWidth - plot.clientWidth) < 2;
+        })"""
+    )
+    answered.wait_for_timeout(300)
     cut = answered.evaluate(
         """[...document.querySelectorAll(".plot")].flatMap((plot) => {
             const box = plot.getBoundingClientRect();
