@@ -127,8 +127,10 @@ def _panel(
             here = chosen & (verdicts == verdict)
             ax.plot(x[here], y[here], linestyle="none", marker=mark, markersize=4.5, markeredgewidth=0, color=colour)
     ax.grid(visible=False)
-    turned = {"rotation": 45, "ha": "right"} if len(steps) > _MOST_LEVEL else {}
-    ax.set_xticks(range(len(steps)), [verbatim(name) for name in names.values()], fontsize=7.5, **turned)
+    ax.set_xticks(range(len(steps)), [verbatim(name) for name in names.values()], fontsize=7.5)
+    if len(steps) > _MOST_LEVEL:
+        for label in ax.get_xticklabels():
+            label.set(rotation=45, horizontalalignment="right")
     label_layers(ax.yaxis, layers)
     return image
 
