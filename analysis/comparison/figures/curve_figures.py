@@ -159,7 +159,7 @@ _SIGNALS = {
     "cka": "CKA with true gradient",
     "change_cosine": "cosine with the change",
 }
-_SIGNALS_IN_WORDS = {
+_SIGNALS_IN_WORDS: dict[str, dict[tuple[str, ...], str]] = {
     "Over training batches": {
         ("angle",): "angle to the true gradient",
         ("squared_bias", "variance"): "squared bias and variance of the gradient of the weights, relative to the mean "
