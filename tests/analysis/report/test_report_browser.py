@@ -234,7 +234,9 @@ def test_no_text_of_a_chart_is_cut_off(answered: Any, width: int) -> None:
     )
     answered.wait_for_timeout(300)
     cut = answered.evaluate(
-        """[...document.querySelectorAll(".chart:not([data-chart^=rdm], [data-chart=similarity]) .plot")].flatMap((plot) => {
+        """[...document.querySelectorAll(
+            ".chart:not([data-chart^=rdm], [data-chart=similarity]) .plot"
+        )].flatMap((plot) => {
             const box = plot.getBoundingClientRect();
             return [...plot.querySelectorAll("text")].filter((text) => {
                 const { left, right, top, bottom, width } = text.getBoundingClientRect();
