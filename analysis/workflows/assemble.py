@@ -29,6 +29,7 @@ from checkpoints.storage.commit import STAGING_PREFIX, replace_file, sync
 __all__ = ["closing_tasks", "write_tables"]
 
 _N_PARTS = 2  # into which figures are divided, to be drawn side by side
+_DRAFTS = ("figures", "page")  # names of tasks whose results are in the report
 _PICTURES, _CONTENT, _WARNINGS = "pictures.json", "content.json", "warnings.json"
 
 
@@ -130,7 +131,8 @@ def assemble(folder: Path, *, plan: AnalysisPlan, figures: Sequence[str], conten
         (folder / OUTCOME).unlink(missing_ok=True)  # the folder is inconsistent until it is rewritten
     sync(folder / RDM_FILE)  # before the files of its matrices are removed
     replace_file(folder / OUTCOME, plan.outcome(files, summary, list(dict.fromkeys(messages))))
-    cache.remove([*(task.key for task in plan.tasks.by_table["rdm"]), *figures, content])
+    drafts = [path.stem for name in _DRAFTS for path in cache.path.glob(f"{name}-*")]  # also of analyses that stopped
+    cache.remove([*(task.key for task in plan.tasks.by_table["rdm"]), *drafts])
 
 
 def _staging(folder: Path) -> Path:

@@ -281,6 +281,20 @@ def test_the_outcome_is_written_last(copied: Callable[[str], Path], monkeypatch:
     assert AnalysisCache(folder).read(plan_run(path, LAST).tasks.by_table["rdm"][0].key).arrays["0"].size
 
 
+@pytest.mark.usefixtures("blank_figures")
+def test_figures_of_an_analysis_that_stopped_are_not_kept(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copied("backprop")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no ink"):
+        patch.setattr("analysis.report.write_report", refuse)
+        analyze_run(path, config=replace(LAST, Cs=(0.1,)))
+    drafts = [*(path / "analysis/cache").glob("figures-*"), *(path / "analysis/cache").glob("page-*")]
+    assert len(drafts) == 3
+    folder = analyze_run(path, config=LAST).tables.folder
+    assert not [each.name for each in (folder / "cache").iterdir() if each.name.startswith(("figures", "page"))]
+
+
 def test_names_that_look_like_numbers_stay_names(runs: Mapping[str, Path], tmp_path: Path) -> None:
     paths = [
         shutil.copytree(runs[name], tmp_path / number) for name, number in (("backprop", "001"), ("synthetic", "1e3"))
