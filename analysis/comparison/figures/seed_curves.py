@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
+from scipy.stats import t as student_t
 
 from analysis.comparison.figures.comparison_figure import ComparisonFigure
 from analysis.comparison.tables.result_tables import Tables
 
 __all__ = ["Curves", "curves_of", "method_names", "methods_of", "over_seeds", "seeds_caption"]
+
+_FEWEST = 3  # networks whose mean has an interval
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def seeds_caption(tables: Tables, *, seeds: bool) -> str:
     if seeds:
         return " One line per network; networks of one method share its style."
     listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return f" Lines are means over the networks of a method ({listed}), bands reach from the smallest to the largest."
+    band = ", and bands their 95 % intervals (Student's t)" if max(counts.values()) >= _FEWEST else ""
+    return f" Lines are means over the networks of a method ({listed}){band}."
 
 
 def curves_of(
@@ -74,7 +78,8 @@ def curves_of(
     keys : sequence of str
         Columns that tell points of a curve apart; the last is that of the x-axis.
     seeds : bool
-        Whether each network is drawn, in place of means and bands.
+        Whether each network is drawn, in place of means and bands. A band is the 95 % interval of the mean over three or
+        more networks, all of which have a value.
     """
     methods, counts = methods_of(tables), n_seeds(tables)
     rows = table.assign(curve=table["view"].map(methods))
@@ -83,11 +88,13 @@ def curves_of(
     if seeds:
         return Curves(_separated(rows, values), {}, list(counts))
     groups = rows.groupby(["curve", *keys], sort=False)[list(values)]
-    drawn, low, high = groups.mean(), groups.min(), groups.max()
+    drawn, n = groups.mean(), groups.count()
+    half = groups.std() * student_t.ppf(0.975, n - 1) / n**0.5
+    is_whole = n.eq(drawn.index.get_level_values("curve").map(counts), axis=0) & (n >= _FEWEST)
+    half = half.where(is_whole)
     bands = {value: (f"{value}_low", f"{value}_high") for value in values}
     for value, (lower, upper) in bands.items():
-        several = drawn.index.get_level_values("curve").map(counts) > 1
-        drawn[lower], drawn[upper] = low[value].where(several), high[value].where(several)
+        drawn[lower], drawn[upper] = drawn[value] - half[value], drawn[value] + half[value]
     drawn = drawn.reset_index().sort_values(list(keys), kind="stable")
     return Curves(drawn, bands, list(counts))
 
