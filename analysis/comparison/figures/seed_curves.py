@@ -78,8 +78,8 @@ def curves_of(
     keys : sequence of str
         Columns that tell points of a curve apart; the last is that of the x-axis.
     seeds : bool
-        Whether each network is drawn, in place of means and bands. A band is the 95 % interval of the mean over three or
-        more networks, all of which have a value.
+        Whether each network is drawn, in place of means and bands. A band is the 95 % interval of the mean over three
+        or more networks, all of which have a value.
     """
     methods, counts = methods_of(tables), n_seeds(tables)
     rows = table.assign(curve=table["view"].map(methods))
