@@ -166,6 +166,7 @@ def carry_out(
     check_choice("exists", exists, EXISTS)
     stale = [plan for plan in plans if not plan.is_done()]
     for plan in stale:
+        plan.config.check_choices()
         check_place(plan, exists)
     if stale:
         _run_plans(stale, execution)
@@ -199,7 +200,6 @@ def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> Non
 
     reporter = reporter_of(execution.progress)
     for plan in plans:
-        plan.config.check_choices()
         check_folder(plan.folder)
         read_sections(plan.folder)  # raises if they are damaged, before anything is computed
     views = [view for plan in plans for view in plan.views]

@@ -26,11 +26,11 @@ def expand(pattern: str | Path) -> list[Path]:
     Raises
     ------
     FileNotFoundError
-        If nothing matches, or the path is a folder of runs in place of a run.
+        If nothing matches, or the path is the folder of several runs or of an analysis.
     """
     text = str(pattern)
     if Path(text).exists() or not glob.has_magic(text):
-        _reject_folder_of_runs(Path(text))
+        _reject_other_folders(Path(text))
         return [Path(text)]
     found = sorted(map(Path, glob.glob(text)), key=_natural)  # noqa: PTH207 (the pattern may be absolute)
     if not found:
@@ -44,7 +44,12 @@ def _is_of_analysis(path: Path) -> bool:
     return written and not (path / "run.json").exists()
 
 
-def _reject_folder_of_runs(path: Path) -> None:
+def _reject_other_folders(path: Path) -> None:
+    if _is_of_analysis(path):
+        raise FileNotFoundError(
+            f"{path} is the folder of an analysis and not a run. Leave it out; a pattern in quotes, such as "
+            f"'{path.parent / '*'}', leaves it out by itself."
+        )
     runs = [] if (path / "run.json").exists() else sorted(each.parent.name for each in path.glob("*/run.json"))
     if runs:
         raise FileNotFoundError(

@@ -33,6 +33,12 @@ def test_the_same_comparison_is_read_again(compared: tuple[list[Path], Path]) ->
     assert (folder / "analysis.json").stat().st_mtime_ns == before
 
 
+def test_a_mistake_is_named_before_another_comparison_in_the_folder(compared: tuple[list[Path], Path]) -> None:
+    paths, folder = compared
+    with pytest.raises(ValueError, match=r"^Unknown measure 'ckka'\."):
+        compare_runs(paths, config=AnalysisConfig(measures=("ckka",)), output=folder)
+
+
 def test_another_comparison_in_the_folder_is_left_alone_or_replaced(compared: tuple[list[Path], Path]) -> None:
     paths, folder = compared
     (folder / "notes.txt").write_text("mine")

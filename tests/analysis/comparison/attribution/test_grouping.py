@@ -47,6 +47,14 @@ def test_a_pattern_leaves_out_an_analysis_beside_the_runs(folders: Path, written
     assert expand("oth*") == [Path("other")]
 
 
+def test_an_analysis_named_as_a_run_is_refused(folders: Path) -> None:
+    (folders / "other" / "analysis.json").write_text("{}")
+    with pytest.raises(
+        FileNotFoundError, match=r"^other is the folder of an analysis and not a run\. Leave it out; .*'\*'"
+    ):
+        expand("other")
+
+
 def test_a_folder_of_runs_names_the_pattern_of_all(folders: Path) -> None:
     for name in ("seed-1", "seed-2"):
         (folders / name / "run.json").write_text("{}")
