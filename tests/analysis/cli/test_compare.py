@@ -63,7 +63,10 @@ MISTAKES = {
     "a pattern without runs": ("compare bp/* nothing/*", "No run matches 'nothing/*'."),
     "a control without runs": ("compare bp/* sg/* --control decoupled=nothing/*", "No run matches 'nothing/*'."),
     "a control that is no run": ("compare bp/* sg/* --control decoupled=no", "There is no run no for the control"),
-    "a control that is a folder": ("compare bp/* sg/* --control decoupled=greedy", "greedy is not a run directory"),
+    "a control that is a folder": (
+        "compare bp/* sg/* --control decoupled=greedy",
+        "greedy is a folder of 3 runs. Name all of them by",
+    ),
     "a control without a role": ("compare bp/* sg/* --control greedy/*", "control is 'greedy/*'; expected ROLE=RUNS"),
     "an unknown role": (
         "compare bp/* sg/* --control placebo=greedy/*",
