@@ -9,8 +9,8 @@ __all__ = ["DURATIONS", "duration_of"]
 
 DURATIONS = {
     "analyze": "1 run x 20 layers x 1,000 stimuli, two steps: about 15 s",
-    "compare": "3 runs x 20 layers x 1,000 stimuli: about 20 s; 10 runs x 8 layers x 500 stimuli: about 25 s, "
-    "at 7 steps about 4 min",
+    "compare": "3 runs x 20 layers x 1,000 stimuli: about 20 s; 10 runs x 8 layers x 500 stimuli: about 20 s, "
+    "at 7 steps about 2 min",
     "demo": "about 6 min",
     "reproduce": "all claims at quick scale: under an hour",
     "train": "20 layers of 64 units, 40 epochs of the digits: about 15 s",
