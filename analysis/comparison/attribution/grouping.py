@@ -26,11 +26,11 @@ def expand(pattern: str | Path) -> list[Path]:
     Raises
     ------
     FileNotFoundError
-        If nothing matches, or the path is the folder of several runs or of an analysis.
+        If nothing matches, or the path is a folder of runs in place of a run.
     """
     text = str(pattern)
     if Path(text).exists() or not glob.has_magic(text):
-        _reject_other_folders(Path(text))
+        _reject_folder_of_runs(Path(text))
         return [Path(text)]
     found = sorted(map(Path, glob.glob(text)), key=_natural)  # noqa: PTH207 (the pattern may be absolute)
     if not found:
@@ -44,17 +44,20 @@ def _is_of_analysis(path: Path) -> bool:
     return written and not (path / "run.json").exists()
 
 
-def _reject_other_folders(path: Path) -> None:
-    if _is_of_analysis(path):
-        raise FileNotFoundError(
-            f"{path} is the folder of an analysis and not a run. Leave it out; a pattern in quotes, such as "
-            f"'{path.parent / '*'}', leaves it out by itself."
-        )
+def _reject_folder_of_runs(path: Path) -> None:
     runs = [] if (path / "run.json").exists() else sorted(each.parent.name for each in path.glob("*/run.json"))
     if runs:
         raise FileNotFoundError(
             f"{path} is a folder of {len(runs)} runs. Name all of them by the pattern '{path}/*', or one, such as "
             f"{path / runs[0]}."
+        )
+
+
+def _reject_analysis(path: Path) -> None:
+    if _is_of_analysis(path):
+        raise FileNotFoundError(
+            f"{path} is the folder of an analysis and not a run. Leave it out; a pattern in quotes, such as "
+            f"'{path.parent / '*'}', leaves it out by itself."
         )
 
 
@@ -67,10 +70,11 @@ def groups_of(paths: Sequence[str | Path]) -> dict[str, tuple[Path, ...]]:
     """Return runs by the name of their group, in the order in which they are given.
 
     Runs of one group differ in their seeds only. A group has the name of the folder that holds its runs or, for runs
-    that were not trained here, those in one folder are a group.
+    that were not trained here, those in one folder are a group. The folder of an analysis raises FileNotFoundError.
     """
     by_settings: dict[str, list[Path]] = {}
     for path in map(Path, paths):
+        _reject_analysis(path)
         config = Run.open(path).config
         place = str(path.absolute().parent)
         key = _settings(config) if is_trained_here(config) else place

@@ -52,7 +52,7 @@ def test_an_analysis_named_as_a_run_is_refused(folders: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"^other is the folder of an analysis and not a run\. Leave it out; .*'\*'"
     ):
-        expand("other")
+        groups_of(["other"])
 
 
 def test_a_folder_of_runs_names_the_pattern_of_all(folders: Path) -> None:
