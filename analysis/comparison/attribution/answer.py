@@ -179,7 +179,7 @@ def _when(at: str) -> str:
 
 
 def _change(method: str, base: str, total: pd.DataFrame) -> str:
-    """Return in which quantities a method differs from the reference, is equivalent to it, and neither."""
+    """Return, as part of a sentence, which quantities differ, which are equivalent, and which are neither."""
     differing: list[str] = []
     alike: dict[str, list[str]] = {}
     neither: dict[str, list[str]] = {}

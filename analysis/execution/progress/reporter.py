@@ -1,4 +1,4 @@
-"""Reporter: what functions and commands tell people about progress through."""
+"""Reporter through which functions and commands show messages and progress."""
 
 from __future__ import annotations
 
