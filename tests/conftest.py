@@ -159,6 +159,7 @@ def own() -> Iterator[None]:
     from repsim.registration import own_parts
 
     before, path, names = {id(part) for part in own_parts()}, list(sys.path), set(sys.modules)
+    importing._IMPORTED.clear()  # what a test without this fixture left, such as a page of the guide
     yield
     for part in own_parts():
         if id(part) not in before:
