@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 # The default grid, which is extended where the best value lies at its edge.
 AUTO = "auto"
@@ -14,8 +15,10 @@ AUTO = "auto"
 MOST_DECADES = 6
 # Losses that differ by less, relative to the least, differ by rounding.
 ROUNDING = 1e-9
-# A search along a grid ends once the loss has risen this many times in a row.
+# A search along a grid ends once the loss has risen this many times in a row, or once clearly: by this many standard
+# errors of the mean difference, over this many examples or more, and by this share of the least loss.
 RISES = 2
+CLEAR_ERRORS, CLEAR_EXAMPLES, CLEAR_SHARE = 3.0, 50, 0.01
 
 
 class PenaltyGrid:
@@ -43,12 +46,18 @@ class PenaltyGrid:
         self._most = most_decades if len(self._values) > 1 else 0
         self._equal = equal if self._most else 0.0
         self.losses: dict[float, float] = {}
+        self._examples: dict[float, NDArray[np.float64]] = {}
+
+    def add(self, value: float, losses: ArrayLike) -> None:
+        """Record the losses of a value on each of n examples, shape (n,), or their mean."""
+        self._examples[value] = np.atleast_1d(np.asarray(losses, dtype=np.float64))
+        self.losses[value] = float(np.mean(losses))
 
     def next_value(self) -> float | None:
         """Return the value to try next, of the grid or of its extension; None at the end of the search.
 
         Values are tried from the most regularised one on. The rest of the grid is left out once the loss has risen
-        twice in a row.
+        twice in a row, or once clearly (see `is_clear_rise`).
         """
         rest = [value for value in self._values if value not in self.losses]
         if rest and not self._has_risen:
@@ -87,8 +96,12 @@ class PenaltyGrid:
 
     @property
     def _has_risen(self) -> bool:
-        last = self._along[-RISES - 1 :]
-        return len(last) > RISES and all(before < after for before, after in pairwise(last))
+        last = self.tried[-RISES - 1 :]
+        rises = [self.losses[before] < self.losses[after] for before, after in pairwise(last)]
+        if not rises or not rises[-1]:
+            return False
+        before, after = (self._examples[value] for value in last[-2:])
+        return rises == [True] * RISES or is_clear_rise(before, after, CLEAR_SHARE * min(self._along))
 
     def _ordered(self, values: Iterable[float]) -> list[float]:
         return sorted(values, reverse=self._sign < 0)
@@ -112,6 +125,24 @@ def chosen(losses: Sequence[float], equal: float) -> int:
     least = np.nanmin(losses)
     best = _first(losses, least + ROUNDING * abs(least))
     return best if best < len(losses) - 1 else _first(losses, least + equal)
+
+
+def is_clear_rise(before: NDArray[np.float64], after: NDArray[np.float64], least: float) -> bool:
+    """Return whether a loss rises from one value of a grid to the next beyond doubt.
+
+    The mean difference of the losses of the same examples, both (n,), must exceed three of its standard errors, and
+    ``least``. With fewer than 50 examples no rise is clear.
+
+    Examples
+    --------
+    >>> before = np.linspace(0.1, 1.0, 50)
+    >>> [is_clear_rise(before, after, least=0.01) for after in (before + 0.2, before + 0.001, before[::-1])]
+    [True, False, False]
+    """
+    rise = after - before
+    if len(rise) < CLEAR_EXAMPLES:
+        return False
+    return bool(rise.mean() > max(least, CLEAR_ERRORS * rise.std(ddof=1) / np.sqrt(len(rise))))
 
 
 def wider(losses: Sequence[float], equal: float, null: Callable[[], float] | None = None) -> int:

@@ -15,7 +15,18 @@ def log_loss(logits: Array, y: NDArray[np.intp]) -> float:
     >>> round(log_loss(np.zeros((3, 2)), np.array([0, 1, 1])), 3)
     0.693
     """
-    return float(-np.mean(log_softmax(all_classes(logits), axis=1)[np.arange(len(y)), y]))
+    return float(np.mean(log_losses(logits, y)))
+
+
+def log_losses(logits: Array, y: NDArray[np.intp]) -> Array:
+    """Return the negative log probability of the true class of each example, (n,); arguments as `log_loss`.
+
+    Examples
+    --------
+    >>> log_losses(np.zeros((2, 4)), np.array([0, 1])).round(3).tolist()
+    [1.386, 1.386]
+    """
+    return -log_softmax(all_classes(logits), axis=1)[np.arange(len(y)), y]
 
 
 def accuracy(logits: Array, y: NDArray[np.intp]) -> float:

@@ -8,7 +8,7 @@ from math import log
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from probes.grids import PenaltyGrid
 from probes.solvers import Fit, LogisticProblem, is_searched, lbfgs_layers
@@ -35,7 +35,7 @@ class PenaltyPath:
     Cs : tuple of float
         The values that were fitted, ascending.
     losses : tuple of float
-        The judge's loss of each fit.
+        The mean of the judge's losses of each fit.
     best : int
         The position of the least loss, or of the smallest C that is as good (see `probes.grids.chosen`).
     side : int
@@ -64,7 +64,7 @@ def fit_paths(
     layers: Sequence[Any],
     y: NDArray[np.intp],
     Cs: Sequence[float],
-    judges: Sequence[Callable[[Fit], float]],
+    judges: Sequence[Callable[[Fit], ArrayLike]],
     *,
     starts: Sequence[Fit | None],
     most_decades: int = 0,
@@ -73,7 +73,7 @@ def fit_paths(
     r"""Fit logistic probes along a path of penalties on each of several layers, and refine the best of each layer.
 
     Fits go from the smallest C to the largest, each to a relative gap of 1e-4 and from the fit before, and end where
-    the loss has risen twice in a row. Where a better C may lie beyond the edge of the grid (see `probes.grids.wider`),
+    the loss has risen twice in a row, or once clearly (see `probes.grids.is_clear_rise`). Where a better C may lie beyond the edge of the grid (see `probes.grids.wider`),
     the grid is extended, a decade at a time. The best fit is then refined to `tol`. Where there are far more features
     than examples, all fits are made in the space of the examples, which gives the same solutions. Layers of equal width
     are searched together.
@@ -87,7 +87,8 @@ def fit_paths(
     Cs : sequence of float, > 0
         One or more. A single one is fitted to `tol` at once.
     judges : sequence of callable
-        One per layer: takes a `Fit` and returns a loss, such as the log loss on validation rows.
+        One per layer: takes a `Fit` and returns the losses of the same examples each time, shape (m,), such as log
+        losses of validation rows, or their mean.
     starts : sequence of Fit or None
         One per layer: where its first fit starts, such as the fit of this layer at an earlier checkpoint.
     most_decades : int, >= 0, default 0
@@ -129,7 +130,7 @@ class _Search:
         self,
         X: Any,
         y: NDArray[np.intp],
-        judge: Callable[[Fit], float],
+        judge: Callable[[Fit], ArrayLike],
         start: Fit | None,
         Cs: Sequence[float],
         most_decades: int,
@@ -146,7 +147,7 @@ class _Search:
         self.kind = None if alone else X.shape
 
     def _loss_without_features(self) -> float:
-        return self._judge(empty_fit(self.y, 1.0, None, self.X.shape[1]))
+        return float(np.mean(self._judge(empty_fit(self.y, 1.0, None, self.X.shape[1]))))
 
     def start_of(self, C: float) -> Fit | None:
         """Return the start of a search: the fit of the nearest C."""
@@ -155,9 +156,9 @@ class _Search:
         return self.fits[min(self.fits, key=lambda other: abs(log(other / C)))]
 
     def add(self, C: float, fit: Fit) -> None:
-        """Record the fit of a C and its loss."""
+        """Record the fit of a C and its losses."""
         self.fits[C] = fit
-        self.grid.losses[C] = self._judge(fit)
+        self.grid.add(C, self._judge(fit))
 
     def counted(self, fit: Fit) -> Fit:
         """Count the iterations of a fit."""

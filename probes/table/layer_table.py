@@ -40,8 +40,9 @@ def probe_layers(
     features; see `LogisticProbe`. Scaling and coefficients come from the training rows alone. With several C, the one
     with the least log loss on the validation rows is chosen (the smallest on a tie); the probe is *not* fitted
     again on training and validation rows together. The test rows are scored once, with the chosen probe. Candidates
-    are compared at a relative gap of 1e-4, in ascending order until the validation loss has risen twice in a row; the
-    chosen one is refined to `tol` (see `probes.solvers.path.fit_paths`). Every layer has the same split.
+    are compared at a relative gap of 1e-4, in ascending order until the validation loss has risen twice in a row, or
+    once by three standard errors (see `probes.grids.is_clear_rise`); the chosen one is refined to `tol` (see
+    `probes.solvers.path.fit_paths`). Every layer has the same split.
 
     A continuous target is predicted by ridge regression, which minimises
     :math:`\tfrac C2 \sum_i (y_i - w x_i - b)^2 + \tfrac12 \lVert w \rVert^2` (scikit-learn's Ridge with alpha =

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from probes.estimators.ridge.validated_path import validated_path
 from probes.features import layer_blocks, read_features
-from probes.scores import log_loss
+from probes.scores import log_losses
 from probes.solvers import Fit
 from probes.solvers.path import PenaltyPath, fit_paths
 from probes.table.columns import COLUMNS, schema_version
@@ -102,8 +103,8 @@ def fit_layers(
     validation = target.labels_of("validation")
     n_outputs = 1 if len(target.classes) == 2 else len(target.classes)
 
-    def judge(X: Features) -> Callable[[Fit], float]:
-        return lambda fit: log_loss(fit.logits(X["validation"]), validation)
+    def judge(X: Features) -> Callable[[Fit], ArrayLike]:
+        return lambda fit: log_losses(fit.logits(X["validation"]), validation)
 
     def start_of(name: str) -> Fit | None:
         fit = starts[name]

@@ -117,9 +117,10 @@ def ridge_path(
     grid = PenaltyGrid(
         alphas.tolist(), sign=-1, equal=equal, most_decades=most_decades, null=lambda: error_of(WITHOUT_FEATURES)
     )
-    grid.losses |= {alpha: error_of(alpha) for alpha in alphas.tolist()}
+    for alpha in alphas.tolist():
+        grid.add(alpha, error_of(alpha))
     while (alpha := grid.next_value()) is not None:
-        grid.losses[alpha] = error_of(alpha)
+        grid.add(alpha, error_of(alpha))
     best, tried = grid.best, grid.tried[::-1] if grid.n_extended else alphas.tolist()
     coef = np.where(A.any(axis=0), fits.coef(best), 0.0)  # exactly zero where a feature is constant
     return RidgePath(

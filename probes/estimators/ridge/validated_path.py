@@ -74,9 +74,10 @@ def validated_path(
 ) -> PenaltyPath:
     """Return the ridge regression whose mean squared error on validation rows is least.
 
-    As for logistic probes, C is tried in ascending order until the error has risen twice in a row, the smallest C is
-    chosen on a tie, and the grid is extended where a better C may lie beyond its edge (see `probes.grids`). Errors
-    that differ by no more than 1e-4 of the variance of the training targets are equal at the edge.
+    As for logistic probes, C is tried in ascending order until the error has risen twice in a row, or once clearly, the
+    smallest C is chosen on a tie, and the grid is extended where a better C may lie beyond its edge (see
+    `probes.grids`). Errors that differ by no more than 1e-4 of the variance of the training targets are equal at the
+    edge.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def validated_path(
     found = dict[float, Fit]()
     while (C := grid.next_value()) is not None:
         found[C] = fits.fit(C)
-        grid.losses[C] = loss(found[C].logits(Z)[:, 0])
+        grid.add(C, np.square(found[C].logits(Z)[:, 0] - z) / variance)
     tried, best = tuple(grid.tried), grid.best
     return PenaltyPath(
         Cs=tried,
