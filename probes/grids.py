@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 # The default grid, which is extended where the best value lies at its edge.
 AUTO = "auto"
@@ -18,7 +18,7 @@ ROUNDING = 1e-9
 # A search along a grid ends once the loss has risen this many times in a row, or once clearly: by this many standard
 # errors of the mean difference, over this many examples or more, and by this share of the least loss.
 RISES = 2
-CLEAR_ERRORS, CLEAR_EXAMPLES, CLEAR_SHARE = 3.0, 50, 0.01
+CLEAR_ERRORS, CLEAR_EXAMPLES, CLEAR_SHARE = 2.0, 50, 0.01
 
 
 class PenaltyGrid:
@@ -48,9 +48,9 @@ class PenaltyGrid:
         self.losses: dict[float, float] = {}
         self._examples: dict[float, NDArray[np.float64]] = {}
 
-    def add(self, value: float, losses: ArrayLike) -> None:
+    def add(self, value: float, losses: float | NDArray[np.float64]) -> None:
         """Record the losses of a value on each of n examples, shape (n,), or their mean."""
-        self._examples[value] = np.atleast_1d(np.asarray(losses, dtype=np.float64))
+        self._examples[value] = np.atleast_1d(losses)
         self.losses[value] = float(np.mean(losses))
 
     def next_value(self) -> float | None:
@@ -130,7 +130,7 @@ def chosen(losses: Sequence[float], equal: float) -> int:
 def is_clear_rise(before: NDArray[np.float64], after: NDArray[np.float64], least: float) -> bool:
     """Return whether a loss rises from one value of a grid to the next beyond doubt.
 
-    The mean difference of the losses of the same examples, both (n,), must exceed three of its standard errors, and
+    The mean difference of the losses of the same examples, both (n,), must exceed two of its standard errors, and
     ``least``. With fewer than 50 examples no rise is clear.
 
     Examples

@@ -25,7 +25,9 @@ class FeatureProducts(ABC):
     def __init__(self, dtype: torch.dtype, device: str, n_outputs: int) -> None:
         self.dtype, self.device = dtype, torch.device(device)
         self._n_outputs = n_outputs
-        self._metric: Tensor | None = None  # (d, d) or (P, d, d)
+        # Unknowns of coefficients W are W L, those of a gradient G are G M', with M = L^-1; both (d, d) or (P, d, d).
+        self._metric: Tensor | None = None
+        self._inverse: Tensor | None = None
 
     @abstractmethod
     def logits(self, W: Tensor, b: Tensor) -> Tensor:
@@ -61,6 +63,33 @@ class FeatureProducts(ABC):
         """Return the coefficients (P, R, d) that unknowns stand for."""
         return U if self._metric is None else U @ self._metric
 
+    def steps_inwards(self, S: Tensor) -> Tensor:
+        """Return the unknowns of steps S (P, m, d) in the coefficients, the inverse of ``outwards``."""
+        return S if self._inverse is None else S @ self._inverse
+
+    def slopes_outwards(self, Y: Tensor) -> Tensor:
+        """Return gradients in the coefficients of gradients Y (P, m, d) in the unknowns, the inverse of ``inwards``."""
+        return Y if self._inverse is None else Y @ self._inverse.mT
+
+    def unknowns(self, p: int) -> tuple[Tensor, Tensor] | None:
+        """Return M and L of one problem, (d, d) each, or None if its unknowns are the coefficients."""
+        if self._metric is None or self._inverse is None:
+            return None
+        M, L = (each if each.ndim == 2 else each[p] for each in (self._metric, self._inverse))
+        return M, L
+
+    def adopt(self, unknowns: Sequence[tuple[Tensor, Tensor] | None]) -> bool:
+        """Take over the unknowns of each problem from another search; return whether all had some that fit."""
+        known = [each for each in unknowns if each is not None]
+        if len(known) < len(unknowns):
+            return False
+        M, L = (torch.stack([self.tensor(each[i]) for each in known]) for i in range(2))
+        return self._adopt(M, L)
+
+    @abstractmethod
+    def _adopt(self, M: Tensor, L: Tensor) -> bool:
+        """Take over unknowns (P, d, d); return whether that is possible."""
+
     @property
     def is_flattened(self) -> bool:
         """Whether unknowns differ from coefficients."""
@@ -81,7 +110,7 @@ class FeatureProducts(ABC):
         L, failed = torch.linalg.cholesky_ex(eye + gram / torch.where(mean > 0, mean, 1.0))
         if failed.any() or not bool(torch.isfinite(L).all()):  # X overflows this precision
             return False
-        self._metric = torch.linalg.solve_triangular(L, eye, upper=False)
+        self._metric, self._inverse = torch.linalg.solve_triangular(L, eye, upper=False), L
         return True
 
 
@@ -126,6 +155,12 @@ class SharedFeatures(FeatureProducts):
             return False
         return self._flatten(self._whole, None if curvatures is None else curvatures[0], passes)
 
+    def _adopt(self, M: Tensor, L: Tensor) -> bool:
+        if len(M) > 1:  # all problems have the same unknowns here
+            return False
+        self._metric, self._inverse = M[0], L[0]
+        return True
+
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for rows, block in row_blocks(self._X, _NUMPY[self.dtype]):
             yield rows, self.tensor(block)
@@ -156,14 +191,19 @@ class StackedLayers(FeatureProducts):
         """Choose the unknowns of each problem by its curvatures."""
         return self._flatten(self._X.mT, curvatures, passes)
 
+    def _adopt(self, M: Tensor, L: Tensor) -> bool:
+        self._metric, self._inverse = M, L
+        return True
+
     def only(self, left: NDArray[np.intp]) -> None:
         """Move the features of the remaining problems to the front."""
         for place, before in enumerate(left):
             if before != place:
                 self._X[place] = self._X[before]
         self._X = self._X[: len(left)]
-        if self._metric is not None:
-            self._metric = self._metric[torch.as_tensor(left, device=self.device)]
+        if self._metric is not None and self._inverse is not None:
+            index = torch.as_tensor(left, device=self.device)
+            self._metric, self._inverse = self._metric[index], self._inverse[index]
 
 
 def dot(one: Tensor, other: Tensor) -> Tensor:

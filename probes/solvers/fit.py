@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 from probes.features import row_blocks
 from probes.solvers.certificate import Certificate, certify
 
+if TYPE_CHECKING:
+    from probes.solvers.seen_curvature import SeenCurvature
+
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A solution with its certificate: `objective` exceeds the optimum by at most `gap`."""
+    """A solution with its certificate: `objective` exceeds the optimum by at most `gap`.
+
+    A search that starts from a fit also starts from the `curvature` that was met on the way to it.
+    """
 
     coef: Array  # (K, d), or (1, d) for two classes
     intercept: Array  # (K,), or (1,) for two classes
@@ -24,6 +30,7 @@ class Fit:
     gap: float
     n_iter: int
     converged: bool
+    curvature: SeenCurvature | None = field(default=None, repr=False, compare=False)
 
     @property
     def relative_gap(self) -> float:
@@ -61,12 +68,15 @@ class LogisticProblem:
         None means all ones.
     start : Fit or None
         Where the search starts; None means zero coefficients and the log rates of the classes.
+    same_features : bool
+        Whether the start is a fit to the same features, so that the search need not choose its unknowns again.
     """
 
     y: NDArray[np.intp]
     C: float
     sample_weight: Array | None = None
     start: Fit | None = None
+    same_features: bool = False
 
 
 def fit_of(coef: Array, proof: Certificate, *, n_iter: int, tol: float) -> Fit:
@@ -83,7 +93,8 @@ def fit_of(coef: Array, proof: Certificate, *, n_iter: int, tol: float) -> Fit:
 
 def certified(X: Any, y: NDArray[np.intp], C: float, fit: Fit, sample_weight: Array | None, tol: float) -> Fit:
     """Return the coefficients of a fit to other data, with their best intercept and certificate for these data."""
-    return fit_of(fit.coef, certify(X, y, C, fit.coef, fit.intercept, sample_weight), n_iter=0, tol=tol)
+    proof = certify(X, y, C, fit.coef, fit.intercept, sample_weight)
+    return replace(fit_of(fit.coef, proof, n_iter=0, tol=tol), curvature=fit.curvature)
 
 
 def empty_fit(y: NDArray[np.intp], C: float, sample_weight: Array | None, d: int) -> Fit:

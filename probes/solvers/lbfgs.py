@@ -16,8 +16,11 @@ from probes.solvers.feature_products import FeatureProducts, SharedFeatures, Sta
 from probes.solvers.fit import Fit, LogisticProblem, certified, empty_fit, fit_of
 from probes.solvers.lbfgs_memory import LbfgsMemory
 from probes.solvers.logistic_losses import LogisticLosses
+from probes.solvers.seen_curvature import SeenCurvature, by_row, joined
 
 Array = NDArray[np.float64]
+Pairs = tuple[Tensor, Tensor]  # steps and changes of slope, both (P, m, q)
+Solution = tuple[Array, Array, int, SeenCurvature | None]  # coefficients, intercepts, iterations
 
 # Constants of the Armijo and Wolfe conditions: least share of the predicted decrease, largest share of the slope.
 DECREASE, SLOPE = 1e-4, 0.9
@@ -155,16 +158,19 @@ def _minimise(
     n_outputs = 1 if problems[0].y.max() == 1 else int(problems[0].y.max()) + 1
     n_multiplied = features[0].shape[0] * features[0].shape[1] * n_outputs * len(problems)
     with threadpool_limits(1 if n_multiplied < WORTH_A_SECOND_THREAD else None):
-        fits = [
-            empty_fit(each.y, each.C, each.sample_weight, X.shape[1])
-            if each.start is None
-            else certified(X, each.y, each.C, each.start, each.sample_weight, tol)
-            for X, each in zip(features, problems, strict=True)
-        ]
+        fits = [_start(X, each, tol) for X, each in zip(features, problems, strict=True)]
         for dtype in (torch.float32, torch.float64):
             if not all(fit.converged for fit in fits):
                 _improve(fits, features, problems, dtype, shared, tol, max_iter, device)
     return fits
+
+
+def _start(X: Array, problem: LogisticProblem, tol: float) -> Fit:
+    if problem.start is None:
+        return empty_fit(problem.y, problem.C, problem.sample_weight, X.shape[1])
+    if problem.same_features:  # of another C or tolerance, so that its certificate would say nothing
+        return replace(problem.start, objective=np.inf, gap=np.inf, n_iter=0, converged=False)
+    return certified(X, problem.y, problem.C, problem.start, problem.sample_weight, tol)
 
 
 def _improve(
@@ -188,11 +194,11 @@ def _improve(
         with np.errstate(over="ignore", invalid="ignore"):  # overflow ends in a search without a step
             descent = _Descent(used, [problems[i] for i in aims], [fits[i] for i in aims])
             solutions = descent.run(list(aims.values()), [max_iter - fits[i].n_iter for i in aims])
-        for (i, aim), (coef, intercept, n_iter) in zip(list(aims.items()), solutions, strict=True):
+        for (i, aim), (coef, intercept, n_iter, seen) in zip(list(aims.items()), solutions, strict=True):
             if len(coef) > 1:
                 coef -= coef.mean(axis=0)  # a constant over classes is free, and the optimum has none
             proof = certify(features[i], problems[i].y, problems[i].C, coef, intercept, problems[i].sample_weight)
-            further = fit_of(coef, proof, n_iter=fits[i].n_iter + n_iter, tol=tol)
+            further = replace(fit_of(coef, proof, n_iter=fits[i].n_iter + n_iter, tol=tol), curvature=seen)
             is_better = further.objective < fits[i].objective or further.gap < fits[i].gap
             fits[i] = further if is_better else replace(fits[i], n_iter=further.n_iter)
             aims[i] = max(aim * min(0.5, tol / further.relative_gap), least) if further.gap > 0 else aim
@@ -208,24 +214,27 @@ class _Descent:
         W = rows.tensor(np.stack([fit.coef for fit in fits]))
         self._n_rows = W.shape[1]
         self._size = self._value = self._gap = np.zeros(len(W))
+        self._is_settled = False
         self._w = torch.cat([W.flatten(1), rows.tensor(np.stack([fit.intercept for fit in fits]))], dim=1)
         self._losses = LogisticLosses(rows, problems, self._n_rows)
+        self._Cs = rows.tensor(np.array([problem.C for problem in problems]))
+        self._seen = self._take_over(problems, fits)
 
-    def run(self, aims: Sequence[float], most: Sequence[int]) -> list[tuple[Array, Array, int]]:
-        """Descend until each gap is below its aim or no step helps; return coefficients, intercepts and iterations."""
-        solutions: dict[int, tuple[Array, Array, int]] = {}
+    def run(self, aims: Sequence[float], most: Sequence[int]) -> list[Solution]:
+        """Descend until each gap is below its aim or no step helps."""
+        solutions: dict[int, Solution] = {}
         alive, aim, limit = np.arange(len(aims)), np.asarray(aims), np.asarray(most)
         self._survey()
         memory = self._flatten()
         D, stuck = memory.direction(self._slopes), np.zeros(len(alive), dtype=bool)
         for n_iter in range(int(limit.max()) + 1):
             if not self._is_settled and self._is_below(SETTLED):
-                memory = self._flatten_settled() or memory
+                memory = self._flatten_settled(memory) or memory
                 D = memory.direction(self._slopes)
             ended = (self._gap <= aim[alive] * self._value) | stuck | (n_iter >= limit[alive])
             if ended.any():
                 for p in map(int, np.flatnonzero(ended)):
-                    solutions[int(alive[p])] = (*self._solution(p), n_iter)
+                    solutions[int(alive[p])] = (*self._solution(p), n_iter, self._met(memory, p))
                 if ended.all():
                     break
                 left = _closed_up(~ended)
@@ -236,26 +245,66 @@ class _Descent:
         return [solutions[i] for i in range(len(aims))]
 
     def _flatten(self) -> LbfgsMemory:
-        """Choose unknowns where the search starts; return an empty memory for them."""
-        self._is_settled = self._is_below(SETTLED)
+        """Choose unknowns where the search starts; return a memory for them, of the curvature that starts have met."""
         curvatures = self._losses.curvatures()
+        if self._is_settled:  # the unknowns are those of the starts
+            self._slopes = self._inwards()
+            return self._filled(curvatures, self._seen)
+        self._is_settled = self._is_below(SETTLED)
         if not (self._rows.is_flattened and self._is_below(NEARLY_DONE)):
             if not (self._is_settled and self._rows.flatten(curvatures)):
                 self._rows.flatten()
             self._slopes = self._inwards()
-        return self._empty_memory(curvatures)
+        return self._memory(curvatures, self._seen)
 
-    def _flatten_settled(self) -> LbfgsMemory | None:
-        """Choose unknowns where the search has settled; return an empty memory for them, or None if that costs more."""
+    def _flatten_settled(self, memory: LbfgsMemory) -> LbfgsMemory | None:
+        """Choose unknowns where the search has settled; return a memory for them, or None if that costs more."""
         self._is_settled = True
-        curvatures = self._losses.curvatures()
+        curvatures, seen = self._losses.curvatures(), self._in_coefficients(memory)
         if not self._rows.flatten(curvatures, passes=PASSES_OF_SETTLED):
             return None
         self._slopes = self._inwards()
-        return self._empty_memory(curvatures)
+        return self._memory(curvatures, seen)
 
-    def _empty_memory(self, curvatures: Tensor) -> LbfgsMemory:
-        return LbfgsMemory(1.0 / (1.0 + on_cpu(curvatures.sum(1))), self._slopes)
+    def _memory(self, curvatures: Tensor, seen: Pairs | None) -> LbfgsMemory:
+        """Return a memory of pairs in the coefficients."""
+        if seen is None:
+            return self._filled(curvatures, None)
+        steps, changes = seen
+        R = self._n_rows
+        return self._filled(
+            curvatures, (by_row(steps, R, self._rows.steps_inwards), by_row(changes, R, self._rows.inwards))
+        )
+
+    def _filled(self, curvatures: Tensor, pairs: Pairs | None) -> LbfgsMemory:
+        """Return a memory of pairs in the unknowns."""
+        memory = LbfgsMemory(1.0 / (1.0 + on_cpu(curvatures.sum(1))), self._slopes)
+        if pairs is not None:
+            memory.fill(*pairs)
+        return memory
+
+    def _in_coefficients(self, memory: LbfgsMemory) -> Pairs:
+        """Return the pairs of a memory in the coefficients."""
+        steps, changes = memory.pairs
+        R = self._n_rows
+        return by_row(steps, R, self._rows.outwards), by_row(changes, R, self._rows.slopes_outwards)
+
+    def _met(self, memory: LbfgsMemory, p: int) -> SeenCurvature | None:
+        """Return the curvature that the search of one problem has met, as far as a fit holds it."""
+        steps, changes = memory.pairs_of(p)
+        unknowns, C = self._rows.unknowns(p), float(self._Cs[p])
+        return SeenCurvature(steps=steps, changes=changes, n_rows=self._n_rows, C=C, unknowns=unknowns).limited
+
+    def _take_over(self, problems: Sequence[LogisticProblem], fits: Sequence[Fit]) -> Pairs | None:
+        """Return the curvature that the starts have met, and choose their unknowns if they are of these features."""
+        seen = [fit.curvature if fit.curvature and fit.curvature.fits(self._w) else None for fit in fits]
+        at_C = [None if each is None else each.at(problem.C) for each, problem in zip(seen, problems, strict=True)]
+        self._is_settled = all(each.same_features for each in problems) and self._rows.adopt(
+            [None if each is None else each.unknowns for each in at_C]
+        )
+        if not self._is_settled:
+            at_C = [None if each is None else each.in_coefficients for each in at_C]
+        return joined(at_C, self._w)
 
     def _is_below(self, gap: float) -> bool:
         """Return whether the relative gaps of all problems are below a value."""
@@ -351,6 +400,7 @@ class _Descent:
         self._losses.only(index)
         self._w, self._slopes = self._w[index], self._slopes[index]
         self._gradient = self._gradient[0][index], self._gradient[1][index]
+        self._Cs = self._Cs[index]
         self._value, self._size, self._gap = self._value[left], self._size[left], self._gap[left]
 
 

@@ -48,6 +48,34 @@ class LbfgsMemory:
         self._gamma = gamma.copy()
         self._n = 0  # pairs seen
 
+    def fill(self, S: Tensor, Y: Tensor) -> None:
+        """Store m <= PAIRS steps and changes of gradient at once, both (P, m, q), the oldest first; zeros are no pair.
+
+        The memory is empty before.
+        """
+        curved = self._are_curved(*(on_cpu(torch.linalg.vecdot(*pair)) for pair in ((S, Y), (S, S), (Y, Y))))
+        kept = torch.as_tensor(curved, device=S.device)[:, :, None]
+        S, Y = torch.where(kept, S, 0.0), torch.where(kept, Y, 0.0)
+        self._n = m = S.shape[1]
+        self._pairs[:, 0 : 2 * m : 2], self._pairs[:, 1 : 2 * m : 2] = S, Y
+        self._sy[:, :m, :m], self._yy[:, :m, :m] = on_cpu(S @ Y.mT), on_cpu(Y @ Y.mT)
+        diagonal = np.arange(m)
+        for p in np.flatnonzero(curved.any(axis=1)):
+            last = np.flatnonzero(curved[p])[-1]
+            self._gamma[p] = self._sy[p, last, last] / self._yy[p, last, last]
+        self._sy[:, diagonal, diagonal] += ~curved
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """The steps and the changes of gradient, both (P, m, q), the oldest first; left-out pairs are zero."""
+        order = torch.as_tensor(self._order(), device=self._pairs.device)
+        return self._pairs[:, 2 * order], self._pairs[:, 2 * order + 1]
+
+    def pairs_of(self, p: int) -> tuple[Tensor, Tensor]:
+        """Return the steps and the changes of gradient of one problem, both (m, q), the oldest first."""
+        order = torch.as_tensor(self._order(), device=self._pairs.device)
+        return self._pairs[p, 2 * order], self._pairs[p, 2 * order + 1]
+
     def remember(self, s: Tensor, y: Tensor) -> None:
         """Store a step and its change of gradient, both (P, q), except for problems without positive curvature."""
         place, last = self._n % PAIRS, min(self._n, PAIRS - 1)
@@ -59,7 +87,7 @@ class LbfgsMemory:
         self._sy[:, : last + 1, last] = Sy
         self._yy[:, : last + 1, last] = self._yy[:, last, : last + 1] = Yy
         sy, yy, ss = Sy[:, last], Yy[:, last], on_cpu(dot(s, s))
-        curved = sy > LEAST_CURVATURE * np.sqrt(ss * yy)
+        curved = self._are_curved(sy, ss, yy)
         self._gamma = np.where(curved, sy / np.where(curved, yy, 1.0), self._gamma)
         if not curved.all():
             self._leave_out(~curved, place, last)
@@ -75,6 +103,10 @@ class LbfgsMemory:
             shares[p, order] = np.column_stack(self._shares(p, Sg, Yg))
         combined = torch.matmul(_like(shares.reshape(len(g), 1, -1), g), self._used())[:, 0]
         return combined.addcmul_(g, -gamma)
+
+    @staticmethod
+    def _are_curved(sy: Array, ss: Array, yy: Array) -> NDArray[np.bool_]:
+        return sy > LEAST_CURVATURE * np.sqrt(ss * yy)
 
     def _shares(self, p: int, Sg: Array, Yg: Array) -> tuple[Array, Array]:
         """Return the coefficients of the steps and of the changes of gradient in the direction of one problem."""

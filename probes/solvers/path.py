@@ -8,7 +8,7 @@ from math import log
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from probes.grids import PenaltyGrid
 from probes.solvers import Fit, LogisticProblem, is_searched, lbfgs_layers
@@ -24,6 +24,7 @@ COMPARED = 1e-4
 # compared more exactly than this.
 EQUAL = 1e-4
 USUAL = SolverSettings()
+Judge = Callable[[Fit], float | NDArray[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def fit_paths(
     layers: Sequence[Any],
     y: NDArray[np.intp],
     Cs: Sequence[float],
-    judges: Sequence[Callable[[Fit], ArrayLike]],
+    judges: Sequence[Judge],
     *,
     starts: Sequence[Fit | None],
     most_decades: int = 0,
@@ -73,10 +74,10 @@ def fit_paths(
     r"""Fit logistic probes along a path of penalties on each of several layers, and refine the best of each layer.
 
     Fits go from the smallest C to the largest, each to a relative gap of 1e-4 and from the fit before, and end where
-    the loss has risen twice in a row, or once clearly (see `probes.grids.is_clear_rise`). Where a better C may lie beyond the edge of the grid (see `probes.grids.wider`),
-    the grid is extended, a decade at a time. The best fit is then refined to `tol`. Where there are far more features
-    than examples, all fits are made in the space of the examples, which gives the same solutions. Layers of equal width
-    are searched together.
+    the loss has risen twice in a row, or once clearly (see `probes.grids.is_clear_rise`). Where a better C may lie
+    beyond the edge of the grid (see `probes.grids.wider`), the grid is extended, a decade at a time. The best fit is
+    then refined to `tol`. Where there are far more features than examples, all fits are made in the space of the
+    examples, which gives the same solutions. Layers of equal width are searched together.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class _Search:
         self,
         X: Any,
         y: NDArray[np.intp],
-        judge: Callable[[Fit], ArrayLike],
+        judge: Judge,
         start: Fit | None,
         Cs: Sequence[float],
         most_decades: int,
@@ -196,7 +197,10 @@ class _Search:
 def _fits(going: Sequence[tuple[_Search, float]], tol: float) -> list[Fit]:
     """Return a fit for each layer at its C; layers of equal kind are fitted together."""
     if len(going) > 1 and going[0][0].kind is not None and len({search.kind for search, _ in going}) == 1:
-        problems = [LogisticProblem(y=search.y, C=C, start=search.start_of(C)) for search, C in going]
+        problems = [
+            LogisticProblem(y=search.y, C=C, start=search.start_of(C), same_features=bool(search.fits))
+            for search, C in going
+        ]
         limits = {**going[0][0].settings.limits, "tol": tol}
         fits = lbfgs_layers([search.X for search, _ in going], problems, **limits)
     else:

@@ -41,7 +41,7 @@ def probe_layers(
     with the least log loss on the validation rows is chosen (the smallest on a tie); the probe is *not* fitted
     again on training and validation rows together. The test rows are scored once, with the chosen probe. Candidates
     are compared at a relative gap of 1e-4, in ascending order until the validation loss has risen twice in a row, or
-    once by three standard errors (see `probes.grids.is_clear_rise`); the chosen one is refined to `tol` (see
+    once by two standard errors (see `probes.grids.is_clear_rise`); the chosen one is refined to `tol` (see
     `probes.solvers.path.fit_paths`). Every layer has the same split.
 
     A continuous target is predicted by ridge regression, which minimises

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from probes.estimators.ridge.validated_path import validated_path
 from probes.features import layer_blocks, read_features
@@ -103,7 +103,7 @@ def fit_layers(
     validation = target.labels_of("validation")
     n_outputs = 1 if len(target.classes) == 2 else len(target.classes)
 
-    def judge(X: Features) -> Callable[[Fit], ArrayLike]:
+    def judge(X: Features) -> Callable[[Fit], NDArray[np.float64]]:
         return lambda fit: log_losses(fit.logits(X["validation"]), validation)
 
     def start_of(name: str) -> Fit | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probes import NetworkLayers, ProbeConfig, RegressionProbe, RidgeProbe, probe_layers
 from probes.estimators.ridge.base_ridge import ALPHAS
-from probes.grids import MOST_DECADES, chosen, next_decade, wider
+from probes.grids import MOST_DECADES, PenaltyGrid, chosen, next_decade, wider
 from probes.solvers import Fit
 from probes.solvers.certificate import certify
 from probes.solvers.path import CS, PenaltyPath, fit_paths
@@ -59,6 +59,30 @@ def test_a_grid_that_is_flat_at_its_regularised_end_is_extended_unless_no_featur
     assert wider([0.3, 0.3, 0.9], 0.05, lambda: 0.32) == 0
     assert wider([0.3, 0.3, 0.9], 0.05, lambda: 2.3) == -1
     assert wider([0.9, 0.3, 0.3], 0.05, lambda: 2.3) == 0
+
+
+@pytest.mark.parametrize(
+    ("rise", "n", "ends"),
+    [(0.2, 100, True), (0.2, 49, False), (0.02, 100, False), (0.005, 10_000, False), (-0.2, 100, False)],
+    ids=["clear", "few examples", "within two standard errors", "small beside the loss", "fall"],
+)
+def test_a_search_ends_after_one_rise_only_if_it_is_clear(rise: float, n: int, ends: bool) -> None:
+    rng = np.random.default_rng(0)
+    grid = PenaltyGrid((0.1, 1.0, 10.0), sign=1, equal=0.0, most_decades=0, null=lambda: 3.0)
+    noise = rng.normal(size=n)
+    first = 1.0 + np.abs(rng.normal(size=n))
+    grid.add(0.1, first)
+    assert grid.next_value() == 1.0
+    grid.add(1.0, first + rise + 0.3 * (noise - noise.mean()) / noise.std())
+    assert grid.next_value() == (None if ends else 10.0)
+    assert grid.best == (1.0 if rise < 0 else 0.1)
+
+
+def test_a_mean_alone_is_never_a_clear_rise() -> None:
+    grid = PenaltyGrid((0.1, 1.0, 10.0), sign=1, equal=0.0, most_decades=0, null=lambda: 3.0)
+    for C, loss in ((0.1, 1.0), (1.0, 5.0)):
+        grid.add(C, loss)
+    assert grid.next_value() == 10.0
 
 
 def test_decades_are_exact_literals() -> None:

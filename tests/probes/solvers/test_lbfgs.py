@@ -74,17 +74,17 @@ def test_problems_that_end_early_do_not_change_the_others(
         problems = [LogisticProblem(y=y, C=0.1, start=shifted), hard, easy]
         chosen, where = [problems[i] for i in order], [layers[i] for i in order]
         fits = (
-            lbfgs_many(X, chosen, max_iter=40) if together == "features" else lbfgs_layers(where, chosen, max_iter=40)
+            lbfgs_many(X, chosen, max_iter=25) if together == "features" else lbfgs_layers(where, chosen, max_iter=25)
         )
         found = [fits[order.index(i)] for i in range(3)]
         assert [fit.converged for fit in found] == [True, False, True]
         assert found[0].n_iter == 0
         np.testing.assert_array_equal(found[0].coef, done.coef)
         np.testing.assert_allclose(found[0].intercept, done.intercept, atol=1e-8)
-        assert found[1].n_iter == 40
+        assert found[1].n_iter == 25
         optimum = lbfgs(layers[1], y, 1e4, tol=1e-8)
         assert 0.0 < found[1].objective - optimum.objective <= found[1].gap
-        assert 0 < found[2].n_iter < 40
+        assert 0 < found[2].n_iter < 25
         assert_one_optimum(found[2], lbfgs(layers[2], y, 0.01))
 
 

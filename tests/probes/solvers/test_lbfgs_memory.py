@@ -131,3 +131,31 @@ def test_remaining_problems_keep_their_own_pairs(before: int, left: list[int]) -
     both.memory.forget(np.arange(len(left)) == 0)
     both.twins[0].pairs.extend([None] * PAIRS)
     both.assert_equal()
+
+
+@pytest.mark.parametrize("before", [0, 1, 7, PAIRS])
+def test_a_filled_memory_is_one_that_was_told_pair_by_pair(before: int) -> None:
+    both = Both().steps(max(before - 1, 0))
+    if before:  # one pair of one problem has no curvature
+        s = both.rng.normal(size=(P, Q))
+        y = (both.curvature @ s[:, :, None])[:, :, 0]
+        y[1] = -y[1]
+        both.step(s, y)
+    filled = LbfgsMemory(GAMMA, torch.empty(P, Q, dtype=torch.float64))
+    filled.fill(*both.memory.pairs)
+    both.memory = filled
+    both.assert_equal()
+    both.steps(5).assert_equal()
+    both.steps(PAIRS).assert_equal()
+
+
+def test_zeros_before_the_pairs_of_a_problem_stand_for_no_pairs() -> None:
+    both = Both().steps(4)
+    S, Y = both.memory.pairs
+    S[2, :3], Y[2, :3] = 0.0, 0.0
+    for k in range(3):
+        both.twins[2].pairs[k] = None
+    both.memory = LbfgsMemory(GAMMA, torch.empty(P, Q, dtype=torch.float64))
+    both.memory.fill(S, Y)
+    both.assert_equal()
+    assert both.memory.pairs_of(2)[0].shape == (4, Q)
