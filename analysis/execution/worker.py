@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -18,6 +20,7 @@ from analysis.execution.threads import use_one_thread
 
 __all__ = ["end_with", "serve"]
 
+_C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 _WATCH_SECONDS = 0.2
 _COLLECT_SECONDS = 1.0
 
@@ -35,11 +38,18 @@ def serve(descriptor: int, parent: int) -> None:
             try:
                 call = connection.recv_bytes()
                 connection.send_bytes(_outcome(call))
+                _give_back_memory()
             except (EOFError, OSError):  # the parent has closed its end
                 return
             if time.monotonic() - collected > _COLLECT_SECONDS:
                 gc.collect()  # arrays in reference cycles: few objects, much memory
                 collected = time.monotonic()
+
+
+def _give_back_memory() -> None:
+    """Return memory that no object uses to the system, where the C library keeps it (glibc)."""
+    if sys.platform == "linux" and hasattr(_C_LIBRARY, "malloc_trim"):
+        _C_LIBRARY.malloc_trim(0)
 
 
 def _outcome(call: bytes) -> bytes:

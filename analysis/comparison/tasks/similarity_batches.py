@@ -17,7 +17,7 @@ from repsim.similarity import MEASURES, pairwise
 
 __all__ = ["BatchSimilarities", "compare_batches"]
 
-_MEMORY = 160 * 2**20  # of products, so that a process stays below 700 MB
+_MEMORY = 32 * 2**20  # of products, so that a process stays below 700 MB
 
 Layers = Mapping[str, NDArray[Any]]
 Values = NDArray[np.float64]
