@@ -25,9 +25,7 @@ class FeatureProducts(ABC):
     def __init__(self, dtype: torch.dtype, device: str, n_outputs: int) -> None:
         self.dtype, self.device = dtype, torch.device(device)
         self._n_outputs = n_outputs
-        # Unknowns of coefficients W are W L, those of a gradient G are G M', with M = L^-1; both (d, d) or (P, d, d).
-        self._metric: Tensor | None = None
-        self._inverse: Tensor | None = None
+        self._metric: Tensor | None = None  # (d, d) or (P, d, d)
 
     @abstractmethod
     def logits(self, W: Tensor, b: Tensor) -> Tensor:
@@ -63,32 +61,13 @@ class FeatureProducts(ABC):
         """Return the coefficients (P, R, d) that unknowns stand for."""
         return U if self._metric is None else U @ self._metric
 
-    def steps_inwards(self, S: Tensor) -> Tensor:
-        """Return the unknowns of steps S (P, m, d) in the coefficients, the inverse of ``outwards``."""
-        return S if self._inverse is None else S @ self._inverse
-
-    def slopes_outwards(self, Y: Tensor) -> Tensor:
-        """Return gradients in the coefficients of gradients Y (P, m, d) in the unknowns, the inverse of ``inwards``."""
-        return Y if self._inverse is None else Y @ self._inverse.mT
-
-    def unknowns(self, p: int) -> tuple[Tensor, Tensor] | None:
-        """Return M and L of one problem, (d, d) each, or None if its unknowns are the coefficients."""
-        if self._metric is None or self._inverse is None:
-            return None
-        M, L = (each if each.ndim == 2 else each[p] for each in (self._metric, self._inverse))
-        return M, L
-
-    def adopt(self, unknowns: Sequence[tuple[Tensor, Tensor] | None]) -> bool:
-        """Take over the unknowns of each problem from another search; return whether all had some that fit."""
-        known = [each for each in unknowns if each is not None]
-        if len(known) < len(unknowns):
-            return False
-        M, L = (torch.stack([self.tensor(each[i]) for each in known]) for i in range(2))
-        return self._adopt(M, L)
+    def metric_of(self, p: int) -> Tensor | None:
+        """Return the factor (d, d) of the unknowns of one problem, or None if they are the coefficients."""
+        return self._metric if self._metric is None or self._metric.ndim == 2 else self._metric[p]
 
     @abstractmethod
-    def _adopt(self, M: Tensor, L: Tensor) -> bool:
-        """Take over unknowns (P, d, d); return whether that is possible."""
+    def adopt(self, metrics: Sequence[Tensor]) -> bool:
+        """Take over the unknowns of each problem from another search; return whether that is possible."""
 
     @property
     def is_flattened(self) -> bool:
@@ -110,7 +89,7 @@ class FeatureProducts(ABC):
         L, failed = torch.linalg.cholesky_ex(eye + gram / torch.where(mean > 0, mean, 1.0))
         if failed.any() or not bool(torch.isfinite(L).all()):  # X overflows this precision
             return False
-        self._metric, self._inverse = torch.linalg.solve_triangular(L, eye, upper=False), L
+        self._metric = torch.linalg.solve_triangular(L, eye, upper=False)
         return True
 
 
@@ -155,10 +134,11 @@ class SharedFeatures(FeatureProducts):
             return False
         return self._flatten(self._whole, None if curvatures is None else curvatures[0], passes)
 
-    def _adopt(self, M: Tensor, L: Tensor) -> bool:
-        if len(M) > 1:  # all problems have the same unknowns here
+    def adopt(self, metrics: Sequence[Tensor]) -> bool:
+        """Take over the unknowns of a single problem, as all problems have the same unknowns here."""
+        if len(metrics) > 1:
             return False
-        self._metric, self._inverse = M[0], L[0]
+        self._metric = metrics[0]
         return True
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
@@ -191,8 +171,9 @@ class StackedLayers(FeatureProducts):
         """Choose the unknowns of each problem by its curvatures."""
         return self._flatten(self._X.mT, curvatures, passes)
 
-    def _adopt(self, M: Tensor, L: Tensor) -> bool:
-        self._metric, self._inverse = M, L
+    def adopt(self, metrics: Sequence[Tensor]) -> bool:
+        """Take over the unknowns of each problem."""
+        self._metric = torch.stack(list(metrics))
         return True
 
     def only(self, left: NDArray[np.intp]) -> None:
@@ -201,9 +182,8 @@ class StackedLayers(FeatureProducts):
             if before != place:
                 self._X[place] = self._X[before]
         self._X = self._X[: len(left)]
-        if self._metric is not None and self._inverse is not None:
-            index = torch.as_tensor(left, device=self.device)
-            self._metric, self._inverse = self._metric[index], self._inverse[index]
+        if self._metric is not None:
+            self._metric = self._metric[torch.as_tensor(left, device=self.device)]
 
 
 def dot(one: Tensor, other: Tensor) -> Tensor:

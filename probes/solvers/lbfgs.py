@@ -16,7 +16,7 @@ from probes.solvers.feature_products import FeatureProducts, SharedFeatures, Sta
 from probes.solvers.fit import Fit, LogisticProblem, certified, empty_fit, fit_of
 from probes.solvers.lbfgs_memory import LbfgsMemory
 from probes.solvers.logistic_losses import LogisticLosses
-from probes.solvers.seen_curvature import SeenCurvature, by_row, joined
+from probes.solvers.seen_curvature import SeenCurvature, joined
 
 Array = NDArray[np.float64]
 Pairs = tuple[Tensor, Tensor]  # steps and changes of slope, both (P, m, q)
@@ -229,7 +229,7 @@ class _Descent:
         D, stuck = memory.direction(self._slopes), np.zeros(len(alive), dtype=bool)
         for n_iter in range(int(limit.max()) + 1):
             if not self._is_settled and self._is_below(SETTLED):
-                memory = self._flatten_settled(memory) or memory
+                memory = self._flatten_settled() or memory
                 D = memory.direction(self._slopes)
             ended = (self._gap <= aim[alive] * self._value) | stuck | (n_iter >= limit[alive])
             if ended.any():
@@ -247,34 +247,24 @@ class _Descent:
     def _flatten(self) -> LbfgsMemory:
         """Choose unknowns where the search starts; return a memory for them, of the curvature that starts have met."""
         curvatures = self._losses.curvatures()
-        if self._is_settled:  # the unknowns are those of the starts
+        self._is_settled = self._seen is not None or self._is_below(SETTLED)
+        if self._seen is not None:  # the unknowns are those of the starts
             self._slopes = self._inwards()
             return self._filled(curvatures, self._seen)
-        self._is_settled = self._is_below(SETTLED)
         if not (self._rows.is_flattened and self._is_below(NEARLY_DONE)):
             if not (self._is_settled and self._rows.flatten(curvatures)):
                 self._rows.flatten()
             self._slopes = self._inwards()
-        return self._memory(curvatures, self._seen)
+        return self._filled(curvatures, None)
 
-    def _flatten_settled(self, memory: LbfgsMemory) -> LbfgsMemory | None:
-        """Choose unknowns where the search has settled; return a memory for them, or None if that costs more."""
+    def _flatten_settled(self) -> LbfgsMemory | None:
+        """Choose unknowns where the search has settled; return an empty memory for them, or None if that costs more."""
         self._is_settled = True
-        curvatures, seen = self._losses.curvatures(), self._in_coefficients(memory)
+        curvatures = self._losses.curvatures()
         if not self._rows.flatten(curvatures, passes=PASSES_OF_SETTLED):
             return None
         self._slopes = self._inwards()
-        return self._memory(curvatures, seen)
-
-    def _memory(self, curvatures: Tensor, seen: Pairs | None) -> LbfgsMemory:
-        """Return a memory of pairs in the coefficients."""
-        if seen is None:
-            return self._filled(curvatures, None)
-        steps, changes = seen
-        R = self._n_rows
-        return self._filled(
-            curvatures, (by_row(steps, R, self._rows.steps_inwards), by_row(changes, R, self._rows.inwards))
-        )
+        return self._filled(curvatures, None)
 
     def _filled(self, curvatures: Tensor, pairs: Pairs | None) -> LbfgsMemory:
         """Return a memory of pairs in the unknowns."""
@@ -283,28 +273,23 @@ class _Descent:
             memory.fill(*pairs)
         return memory
 
-    def _in_coefficients(self, memory: LbfgsMemory) -> Pairs:
-        """Return the pairs of a memory in the coefficients."""
-        steps, changes = memory.pairs
-        R = self._n_rows
-        return by_row(steps, R, self._rows.outwards), by_row(changes, R, self._rows.slopes_outwards)
-
     def _met(self, memory: LbfgsMemory, p: int) -> SeenCurvature | None:
         """Return the curvature that the search of one problem has met, as far as a fit holds it."""
         steps, changes = memory.pairs_of(p)
-        unknowns, C = self._rows.unknowns(p), float(self._Cs[p])
-        return SeenCurvature(steps=steps, changes=changes, n_rows=self._n_rows, C=C, unknowns=unknowns).limited
+        metric, C = self._rows.metric_of(p), float(self._Cs[p])
+        return SeenCurvature(steps=steps, changes=changes, n_rows=self._n_rows, C=C, metric=metric).limited
 
     def _take_over(self, problems: Sequence[LogisticProblem], fits: Sequence[Fit]) -> Pairs | None:
-        """Return the curvature that the starts have met, and choose their unknowns if they are of these features."""
-        seen = [fit.curvature if fit.curvature and fit.curvature.fits(self._w) else None for fit in fits]
-        at_C = [None if each is None else each.at(problem.C) for each, problem in zip(seen, problems, strict=True)]
-        self._is_settled = all(each.same_features for each in problems) and self._rows.adopt(
-            [None if each is None else each.unknowns for each in at_C]
-        )
-        if not self._is_settled:
-            at_C = [None if each is None else each.in_coefficients for each in at_C]
-        return joined(at_C, self._w)
+        """Return the curvature that the starts have met and take over their unknowns, if all are of these features."""
+        seen = [
+            fit.curvature.at(problem.C)
+            for fit, problem in zip(fits, problems, strict=True)
+            if problem.same_features and fit.curvature is not None and fit.curvature.fits(self._w)
+        ]
+        metrics = [each.metric for each in seen if each.metric is not None]
+        if len(metrics) < len(problems) or not self._rows.adopt(metrics):
+            return None
+        return joined(seen, self._w)
 
     def _is_below(self, gap: float) -> bool:
         """Return whether the relative gaps of all problems are below a value."""
