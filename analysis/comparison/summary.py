@@ -120,7 +120,7 @@ def _more_than_the_rule(tables: Tables) -> list[str]:
             said = ", ".join(describe_setting(name, *values) for name, values in differing.items())
             found.setdefault(said, []).append(view.network)
     sentences = [
-        f"{_listed(list(dict.fromkeys(networks)))} differ{'s' if len(set(networks)) == 1 else ''} from "
+        f"{_named(dict.fromkeys(networks))} differ{'s' if len(set(networks)) == 1 else ''} from "
         f"{tables.views[0].network} in more than the rule: {said} (in parentheses: {tables.views[0].network})."
         for said, networks in found.items()
     ]
@@ -163,7 +163,10 @@ def _accuracies(tables: Tables) -> list[str]:
             sizes.add(str(status["n_test"]))
     if not scores:
         return []
-    parts = [part for group, each in scores.items() for part in _mean_or_each(group, each)]
+    if _is_one_network(tables.views):
+        parts = [f"{score:.3f} at {label}" for each in scores.values() for label, score in each.items()]
+    else:
+        parts = [part for group, each in scores.items() for part in _mean_or_each(group, each)]
     return [f"Test accuracy on {' or '.join(sorted(sizes))} held-out examples: {_shortly(parts)}."]
 
 
@@ -182,22 +185,27 @@ def _first_layers(tables: Tables) -> list[str]:
     sentences = []
     for target in targets:
         rows = table[(table["fraction"] == _FRACTION) & (table["target"] == target)]
-        if parts := [*_reaching(_first_and_last(rows, tables.views))]:
+        if parts := [*_reaching(_at_ends(rows, tables))]:
             score = "accuracy" if score_columns(tables["probes"])[target] == "accuracy" else "R²"
             probe = "probe" if len(targets) == 1 else f"probe of {target}"
             sentences.append(
-                f"First layer whose {probe} reaches {_PERCENT} of the last layer's {score}: {_shortly(parts)}."
+                f"First layer whose {probe} reaches {_PERCENT} of the last layer's {score}{_when(tables.views)}: "
+                f"{_shortly(parts)}."
             )
     return _at_most(sentences, "more targets are in first_layers.csv")
 
 
-def _first_and_last(table: pd.DataFrame, views: Sequence[View]) -> pd.DataFrame:
-    """Leave out the steps of each network between the first and the last that are shown."""
-    steps: dict[str, list[str]] = {}
-    for view in views:
-        steps.setdefault(view.network, []).append(view.label)
-    between = {label for labels in steps.values() for label in labels[1:-1]}
-    return table[~table["view"].isin(between)]
+def _at_ends(table: pd.DataFrame, tables: Tables) -> pd.DataFrame:
+    """Leave out the views that are at no end, and name methods without their step."""
+    rows = table[~table["view"].isin({view.label for view in tables.views} - set(_ends(tables.views)))]
+    if _is_one_network(tables.views):
+        return rows
+    return rows.assign(method=rows["view"].map(tables.methods).fillna(rows["method"]))
+
+
+def _when(views: Sequence[View]) -> str:
+    """Return the part of a sentence on ends that says when they are, if networks are shown at several steps."""
+    return " at the last step" if is_over_steps(views) else ""
 
 
 def _reaching(table: pd.DataFrame) -> list[str]:
@@ -212,7 +220,7 @@ def _reaching(table: pd.DataFrame) -> list[str]:
             parts.append(f"{method} at {rows['layer'].iloc[0]} ({depth:.0f} of {n_layers})")
         else:
             n = f"{len(rows)} of {len(every)}" if len(rows) < len(every) else len(rows)
-            parts.append(f"{method} at layer {f'{depth:.1f}'.removesuffix('.0')} of {n_layers} (mean of {n} seeds)")
+            parts.append(f"{method} at layer {f'{depth:.1f}'.removesuffix('.0')} of {n_layers} (mean of {n} networks)")
     return parts
 
 
@@ -224,7 +232,7 @@ def _unknown_first_layers(tables: Tables) -> list[str]:
     for target in failed["target"].unique():
         of_target = "" if table["target"].nunique() == 1 else f" for {target}"
         sentences += [
-            f"Which layer of {names} is the first to reach {_PERCENT}{of_target} is not known: {reason}."
+            f"The first layer that reaches {_PERCENT}{of_target} is not known for {names}: {reason}."
             for reason, names in _names_by(failed[failed["target"] == target], "message").items()
         ]
     return sentences
@@ -259,8 +267,7 @@ def _class_structure(tables: Tables) -> list[str]:
     from probes import first_layer_reaching  # slow to import, and not needed to read a stored summary
 
     table = tables["class_structure"]
-    ends = _ends(tables.views)
-    table = table[~table["view"].isin([view.label for view in tables.views if view.label not in ends])]
+    table = table[~table["view"].isin({view.label for view in tables.views} - set(_ends(tables.views)))]
     first = first_layer_reaching(table.assign(none=0.0), _FRACTION, "class_structure", "none", network="view")
     last = table.drop_duplicates("view", keep="last").set_index("view")["class_structure"]  # which may be NaN
     first = first.assign(final=first["view"].map(last), group=first["view"].map(_groups(tables)))
@@ -269,24 +276,29 @@ def _class_structure(tables: Tables) -> list[str]:
     unknown = _names_by(first[~absent & (first["status"] != "ok")], "message")
     sentences = [f"Where class structure arises in {names} is not known: {why}." for why, names in unknown.items()]
     if absent.any():
-        sentences.insert(0, f"The last layer has no class structure in {_listed(first['view'][absent])}.")
+        sentences.insert(0, f"The last layer has no class structure in {_named(first['view'][absent])}.")
     if len(known):
         parts = [_reached(rows) for _, rows in known.groupby("group", sort=False)]
-        sentences.insert(0, f"Class structure reaches {_PERCENT} of its final value: {_listed(parts)}.")
+        when = _when(tables.views)
+        sentences.insert(0, f"Class structure reaches {_PERCENT} of its final value{when}: {_listed(parts)}.")
     return sentences
 
 
 def _groups(tables: Tables) -> dict[str, str]:
-    """Return the group of each view: the method if it has more than two networks at their ends, or steps of one."""
-    methods, ends = tables.methods, _ends(tables.views)
-    sizes = Counter(methods[label] for label in ends)
+    """Return the group of each view: its method if that has more than two networks, otherwise its label."""
+    methods = tables.methods
+    sizes = Counter({view.network: methods[view.label] for view in tables.views}.values())
     return {label: method if sizes[method] > 2 else label for label, method in methods.items()}
 
 
 def _ends(views: Sequence[View]) -> list[str]:
-    """Return the last view of each network, or every view if there is only one network."""
+    """Return the last view of each network, or the first and the last one if there is only one network."""
     last = {view.network: view.label for view in views}
-    return [view.label for view in views] if len(last) == 1 else list(last.values())
+    return list(dict.fromkeys([*([views[0].label] if len(last) == 1 else []), *last.values()]))
+
+
+def _is_one_network(views: Sequence[View]) -> bool:
+    return len({view.network for view in views}) == 1
 
 
 def _reached(rows: pd.DataFrame) -> str:
@@ -296,7 +308,7 @@ def _reached(rows: pd.DataFrame) -> str:
     if len(rows) == 1:
         return f"{group} at {rows['layer'].iloc[0]} ({depths} of {n_layers}, final value {finals})"
     layers = "layer" if rows["depth"].nunique() == 1 else "layers"
-    return f"{group} at {layers} {depths} of {n_layers} ({len(rows)} views, final values {finals})"
+    return f"{group} at {layers} {depths} of {n_layers} ({len(rows)} networks, final values {finals})"
 
 
 def _range(values: pd.Series, format_: str) -> str:
@@ -306,7 +318,7 @@ def _range(values: pd.Series, format_: str) -> str:
 
 def _names_by(rows: pd.DataFrame, column: str) -> dict[str, str]:
     """Return the names of views that share a value of a column, by that value."""
-    return {str(value): _listed(each["view"]) for value, each in rows.groupby(column, sort=False)}
+    return {str(value): _named(each["view"]) for value, each in rows.groupby(column, sort=False)}
 
 
 def _forks(tables: Tables) -> list[str]:
@@ -354,6 +366,11 @@ def _lowest_similarity(tables: Tables) -> list[str]:
     else:
         rows = _to_same_layer(tables["similarity"], reference, name)
         head = f"to the same layer of {reference}"
+    if _is_one_network(tables.views):
+        rows = rows[rows["view"] == tables.views[-1].label]
+        head = (
+            f"to the same layer of the {'untrained network' if reference == 'untrained' else f'network at {reference}'}"
+        )
     groups = _groups(tables)
     groups |= {view.network: groups[view.label] for view in tables.views if groups[view.label] != view.label}
     parts = _lowest_by_group(rows.dropna(subset="value"), groups)
@@ -377,7 +394,7 @@ def _lowest_by_group(rows: pd.DataFrame, groups: dict[str, str]) -> list[str]:
     parts = []
     for group, every in rows.groupby("group", sort=False):
         lowest, n = every.iloc[int(every["value"].to_numpy().argmin())], every["view"].nunique()
-        parts.append(f"{group} {lowest['value']:z.2f} at {lowest['at']}{f' (lowest of {n})' if n > 1 else ''}")
+        parts.append(f"{group} {lowest['value']:z.2f} at {lowest['at']}{f' (lowest of {n} networks)' if n > 1 else ''}")
     return parts
 
 
@@ -387,7 +404,7 @@ def _incomplete(tables: Tables) -> list[str]:
     if undefined.empty:
         return []
     names = [f"{_span(layers)} of {view}" for (view,), layers in _runs_of(undefined, ["view"])]
-    return [f"Results are not defined for {_listed(names)}; undefined.csv lists them with the reasons."]
+    return [f"Results are not defined for {_named(names)}; undefined.csv lists them with the reasons."]
 
 
 def _span(layers: Sequence[str]) -> str:
@@ -403,6 +420,12 @@ def _listed(parts: Iterable[str], most: int = _MOST_NAMED) -> str:
     parts = list(parts)
     more = len(parts) - most
     return ", ".join(parts if more <= 0 else [*parts[:most], f"and {more} more"])
+
+
+def _named(names: Iterable[str]) -> str:
+    """Return names as part of a sentence, the last after "and"."""
+    *rest, last = names = list(names)
+    return _listed(names) if len(names) > _MOST_NAMED or not rest else f"{', '.join(rest)} and {last}"
 
 
 def _shortly(parts: Iterable[str]) -> str:

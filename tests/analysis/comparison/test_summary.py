@@ -87,7 +87,7 @@ def test_class_structure_of_several_seeds_is_given_as_ranges_and_of_steps_at_the
         views = [finished(label, 0.5) for label in values]
     summary = summarise(planted(views, probes=probes, class_structure=structure(**values)))
     net = {
-        "seeds": "net at layers 2 to 3 of 3 (3 views, final values 0.50 to 0.80)",
+        "seeds": "net at layers 2 to 3 of 3 (3 networks, final values 0.50 to 0.80)",
         "steps": "c at hidden.2 (2 of 3, final value 0.60)",  # the last
     }
     assert [sentence for sentence in summary if "class structure" in sentence.lower()] == [
@@ -121,7 +121,7 @@ def test_networks_of_one_method_are_summarised_rather_than_listed() -> None:
     table = similarity(*[("bp", 1, name, 1, 0.9 - 0.1 * k) for k, name in enumerate(names)])
     summary = summarise(planted(views, probes=probes, similarity=table))
     assert "Test accuracy on 60 held-out examples: bp 0.500, sg 0.700 (mean of 3 networks, 0.600 to 0.800)." in summary
-    assert summary[-1] == "Lowest CKA to the same layer of bp: sg 0.70 at hidden.1 (lowest of 3)."
+    assert summary[-1] == "Lowest CKA to the same layer of bp: sg 0.70 at hidden.1 (lowest of 3 networks)."
 
 
 def test_of_many_networks_six_are_named_and_the_others_counted() -> None:
@@ -141,6 +141,20 @@ def test_the_first_and_the_last_step_of_a_network_stand_for_all() -> None:
         "First layer whose probe reaches 90 % of the last layer's accuracy: step 0 at h1 (1 of 5), step 4 at h5 (5 of "
         "5)."
     ) in summarise(planted(views, first_layers=first, probes=probes))
+
+
+def test_steps_of_a_network_are_described_at_their_ends() -> None:
+    values = {"untrained": [0.1, 0.02], "step 5": [0.1, 0.2], "step 10": [0.3, 0.6]}
+    run = finished("net", 0.5).run
+    views = [View(label, run, step, network="net") for label, step in zip(values, (0, 5, 10), strict=True)]
+    table = similarity(("untrained", 2, "step 5", 2, 0.1), ("untrained", 2, "step 10", 2, 0.3))
+    summary = summarise(planted(views, class_structure=structure(**values), similarity=table))
+    assert summary == [
+        "Test accuracy on 60 held-out examples: 0.500 at step 10.",
+        "Class structure reaches 90 % of its final value: untrained at hidden.1 (1 of 2, final value 0.02), step 10 at "
+        "hidden.2 (2 of 2, final value 0.60).",
+        "Lowest CKA to the same layer of the untrained network: step 10 0.30 at hidden.2.",
+    ]
 
 
 def test_an_accuracy_is_not_given_for_an_earlier_step() -> None:
@@ -221,7 +235,7 @@ def test_neighbouring_layers_without_a_result_share_a_sentence() -> None:
         "b, step 10, layer 'h1' has no CKA. It is constant.",
     ]
     assert summarise(planted(views, undefined=table))[-1].startswith(
-        "Results are not defined for 4 layers from h3 to h6 of a, h1 of b; undefined.csv lists"
+        "Results are not defined for 4 layers from h3 to h6 of a and h1 of b; undefined.csv lists"
     )
 
 
@@ -253,11 +267,11 @@ def test_the_summary_names_the_first_layers_that_reach_90_percent() -> None:
     probes = pd.DataFrame({"view": ["a"], "method": ["a"], "C_at_edge": [False], "accuracy": [0.5]})
     summary = summarise(planted([finished("a", 0.5)], first_layers=first, probes=probes))
     assert (
-        "First layer whose probe reaches 90 % of the last layer's accuracy: bp at layer 2.5 of 5 (mean of 2 seeds), sg "
-        "at h4 (4 of 5), half at layer 3 of 5 (mean of 1 of 2 seeds)."
+        "First layer whose probe reaches 90 % of the last layer's accuracy: bp at layer 2.5 of 5 (mean of 2 networks), "
+        "sg at h4 (4 of 5), half at layer 3 of 5 (mean of 1 of 2 networks)."
     ) in summary
     assert (
-        "Which layer of dead, half is the first to reach 90 % is not known: no value for the last layer, 'h5'."
+        "The first layer that reaches 90 % is not known for dead and half: no value for the last layer, 'h5'."
     ) in summary
 
 
