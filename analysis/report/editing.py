@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.analysis_plan import OUTCOME, read_outcome
 from analysis.execution.cache import Cache
-from analysis.report.user_sections import UserSection, insert_sections, make_section, read_sections, write_sections
+from analysis.report.user_sections import (
+    UserSection,
+    insert_sections,
+    make_section,
+    own_titles,
+    read_sections,
+    write_sections,
+)
 from checkpoints.storage.commit import replace_file
 from checkpoints.storage.lock import Lock
 
@@ -102,13 +109,16 @@ class Report:
         Raises
         ------
         ValueError
-            If the title is taken, ``before`` is the title of no section, or the content is too large.
+            If the title is taken, also by a section of the page itself; if ``before`` is the title of no section; or if
+            the content is too large.
         TypeError
             If the content is of another type.
         Locked
             If an analysis is writing the folder.
         """
         section = make_section(title, content, caption, alt)
+        if title.strip().casefold() in {each.casefold() for each in own_titles(self.path)}:
+            raise ValueError(f"'{title}' is the title of a section of the page itself. Choose another title.")
         with self._editing() as sections:
             _place(sections, section, before, replace=replace)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import html
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["SECTIONS_FILE", "UserSection", "insert_sections", "make_section", "read_sections", "write_sections"]
+__all__ = [
+    "SECTIONS_FILE",
+    "UserSection",
+    "insert_sections",
+    "make_section",
+    "own_titles",
+    "read_sections",
+    "write_sections",
+]
 
 SECTIONS_FILE = "report_sections.json"
 _FORMAT = {"format": "repsim-report-sections", "format_version": 1}
@@ -28,17 +38,17 @@ _MOST_SVG = 1_000_000  # bytes; a larger figure becomes a PNG
 _MOST_CHARACTERS = 200  # of a title
 _PARTS = ("links", "sections")  # of the page; the template has a place for each
 
-# HTML is shown in a frame without rights. Its policy holds also if that of the page changes; its height is told to the
-# page, which cannot look inside.
+# HTML is shown in a frame without rights. Its policy holds also if that of the page changes; its height, with that of a
+# scroll bar, is told to the page, which cannot look inside.
 _FRAME_START = (
     '<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src '
     "'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:\">"
-    "<style>body { margin: .5rem 0; font: 16px/1.55 system-ui, sans-serif; }</style>"
+    "<style>body { margin: 0; font: 16px/1.55 system-ui, sans-serif; color: #1d2433; } body > :first-child { "
+    "margin-top: 0; } body > :last-child { margin-bottom: 0; }</style><script>"
+    "new ResizeObserver(() => { const { offsetHeight, clientHeight } = document.documentElement; "
+    "parent.postMessage({ heightOfSection: offsetHeight + innerHeight - clientHeight }, '*'); })"
+    ".observe(document.documentElement);</script>"
 )
-_FRAME_END = """<script>
-new ResizeObserver(() => parent.postMessage({ heightOfSection: document.documentElement.offsetHeight + 20 }, "*"))
-  .observe(document.documentElement);
-</script>"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +83,7 @@ class UserSection:
     @property
     def frame(self) -> str:
         """The document of a frame that shows HTML."""
-        return f"{_FRAME_START}{self.content}{_FRAME_END}"
+        return f"{_FRAME_START}{self.content}"
 
     @property
     def table(self) -> str:
@@ -250,6 +260,22 @@ def write_sections(folder: Path, sections: Sequence[UserSection]) -> None:
 # The page
 
 
+def own_titles(page: Path) -> set[str]:
+    """Return the headings of the sections of a report that are not the user's, and the words of the links to them."""
+    content = page.read_bytes()
+    for part in _PARTS:
+        start, end = _marks(part)
+        content = content.partition(start)[0] + content.partition(end)[2]
+    navigation = content.partition(b"<nav")[2].partition(b"</nav>")[0]
+    found = re.findall(rb"<h2>(.*?)</h2>", content) + re.findall(rb"<a [^>]*>(.*?)</a>", navigation)
+    return {html.unescape(each.decode("utf-8", "replace")) for each in found}
+
+
+def _marks(part: str) -> tuple[bytes, bytes]:
+    """Return the comments around the place of the user's sections or of the links to them."""
+    return f"<!-- begin of the user: {part} -->".encode(), f"<!-- end of the user: {part} -->".encode()
+
+
 def insert_sections(page: Path, sections: Sequence[UserSection]) -> bytes:
     """Return the content of a report with these sections in place of those that it has.
 
@@ -262,7 +288,7 @@ def insert_sections(page: Path, sections: Sequence[UserSection]) -> bytes:
 
     content = page.read_bytes()
     for part in _PARTS:
-        start, end = (f"<!-- {mark} of the user: {part} -->".encode() for mark in ("begin", "end"))
+        start, end = _marks(part)
         if content.count(start) != 1 or content.count(end) != 1:
             raise ValueError(
                 f"{page} has no place for sections of yours; an earlier version of repsim wrote it. Make it again with "

@@ -157,6 +157,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "long title": ({"title": "a" * 201}, ValueError, "one line of 1 to 200 printable characters"),
     "number": ({"title": 3}, TypeError, "The title of a section is text; this one is of type int."),
     "cells": ({"content": pd.DataFrame(np.zeros((50_001, 2)))}, ValueError, "has 100002 cells; a section shows at"),
+    "own heading": ({"title": "Settings of the runs"}, ValueError, "'Settings of the runs' is the title of a section"),
+    "own link": ({"title": "training "}, ValueError, "'training ' is the title of a section of the page itself."),
     "size": ({"content": "x" * 12_000_000}, ValueError, "would have 12.0 MB together; at most 12 MB are kept"),
 }  # fmt: skip
 
