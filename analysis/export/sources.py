@@ -165,7 +165,9 @@ def open_source(
     of the activations. Unless layers are needed, a run that has not recorded any may be exported without them.
     """
     path = Path(path)
-    if (path / "run.json").exists() or not path.exists() or path.is_file():
+    if not path.exists():
+        raise FileNotFoundError(f"There is neither a run nor an analysis at {path}.")
+    if (path / "run.json").exists() or path.is_file():
         run, content = Run.open(path), "gradients" if gradients else "activations"
         if not (needs_layers or steps or layers or gradients or run.recorded_steps):
             return ExportedRun(run, (), content)

@@ -106,6 +106,8 @@ def open_result(
     folder = Path(sources[0])
     if len(sources) == 1 and (outcome := read_outcome(folder)) is not None:
         return _stored(folder, outcome)
+    if len(sources) == 1 and not folder.exists():
+        raise FileNotFoundError(f"There is neither a run nor an analysis at {folder}.")
     plan = plan_comparison(sources, analysis, design, None) if len(sources) > 1 else plan_run(folder, analysis)
     if differences := plan.differences():
         raise ValueError(

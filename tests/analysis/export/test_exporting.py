@@ -820,7 +820,7 @@ def test_the_command_says_what_it_wrote(repsim: Callable[..., Any], runs: Mappin
 
 MISTAKES = {
     "unknown format": ("run", "excel", "x", "Unknown format 'excel'. Choose one of: csv, parquet, npz,"),
-    "no source": ("missing", "csv", "x", "There is no run at missing."),
+    "no source": ("missing", "csv", "x", "There is neither a run nor an analysis at missing."),
     "a file": ("file", "csv", "x", "file is a file; expected the directory of a run."),
     "neither": (".", "csv", "x", ". is neither a run (it has no run.json) nor an analysis (it has no rdm.h5)."),
     "RDMs of a run": ("run", "rsatoolbox", "x.h5", "and run is a run. Make them with: repsim analyze run; then export"),

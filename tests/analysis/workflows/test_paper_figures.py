@@ -52,6 +52,11 @@ def test_plot_takes_the_style(comparison: ComparisonResult) -> None:
             comparison.plot("class_structure", **wrong)
 
 
+def test_a_place_without_a_run_or_an_analysis_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is neither a run nor an analysis at .*absent"):
+        write_figures([tmp_path / "absent"])
+
+
 def test_unknown_names_and_formats_are_refused(comparison: ComparisonResult, tmp_path: Path) -> None:
     folder = comparison.tables.folder
     with pytest.raises(ValueError, match=r"There is no figure 'umap'. Choose one of: probe_accuracy, "):
