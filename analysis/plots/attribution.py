@@ -49,6 +49,7 @@ def plot_attribution(
     """
     steps = list(dict.fromkeys(table["at"]))
     depth = int(table["depth"].max())
+    has_controls = any(control for _, control in titles)
     places, most = _places(titles)
     n_rows = max(row for row, _ in places.values()) + 1
     width = max(2.6, 0.5 * len(steps) + 1.2)
@@ -66,8 +67,9 @@ def plot_attribution(
         far = {at for base, at in zip(rows["base"], rows["at"], strict=True) if (base, at) in unmatched}
         names = {step: f"{step} ≠" if step in far else step for step in steps}
         image = _panel(ax, rows, names, _layers(table, depth), norm)
-        ax.set_title(headings[key], fontsize=8.5)
-        ax.set_ylabel("" if column else f"{verbatim(shown[key])}\n{ax.get_ylabel()}")
+        method = verbatim(shown[key])
+        ax.set_title(headings[key] if has_controls else method, fontsize=8.5)
+        ax.set_ylabel("" if column else f"{method}\n{ax.get_ylabel()}" if has_controls else ax.get_ylabel())
         ax.set_xlabel("training" if row == n_rows - 1 else "")
     figure = figure_of(grid[0][0])
     bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=0.9, aspect=30)
@@ -141,7 +143,7 @@ def plot_effects_by_layer(
     *,
     label: str,
     smallest: float,
-    among: Sequence[str] | None = None,
+    among: Sequence[str] | Mapping[str, LineStyle] | None = None,
 ) -> Figure:
     """Draw the differences of one quantity at one step over layers, with their simultaneous bands.
 
@@ -155,9 +157,10 @@ def plot_effects_by_layer(
         Label of the y-axis.
     smallest : float
         Smallest difference of interest; a grey range shows it.
-    among : sequence of str, optional
-        All methods and controls in the order of their styles; by default those of the titles. A contrast with a control
-        has the style of the control. A total has that of its method if there are no controls, and is dark otherwise.
+    among : sequence of str, or dict of str to LineStyle, optional
+        All methods and controls in the order of their styles, or the styles themselves; by default those of the titles.
+        A contrast with a control has the style of the control. A total has that of its method if there are no controls,
+        and is dark otherwise.
     """
     methods = list(dict.fromkeys(method for method, _ in titles))
     n_columns = fitting(len(methods), 3.0)

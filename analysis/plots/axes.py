@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 
+_BETWEEN = 1.0  # between labels of ticks, in units of their size
+_MOST_WHOLE = 12  # ticks
+
+
 def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
     """Return the axes of a new figure of the given size in inches."""
     return axes_grid(1, 1, width, height)[0][0]
@@ -80,9 +84,24 @@ def label_height(ax: Axes, text: str) -> None:
 def whole_numbers(ax: Axes) -> None:
     """Put the ticks of the x-axis at whole numbers: two or more, or one if it shows one only."""
     low, high = ax.dataLim.intervalx
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1 if low == high else 2))
+    ax.xaxis.set_major_locator(_WholeNumbers(min_n_ticks=1 if low == high else 2))
     if low == high:
         ax.set_xlim(low - 0.5, high + 0.5)
+
+
+class _WholeNumbers(MaxNLocator):
+    """Ticks at as many whole numbers, at even distances, as there is room for in the current size of the axes."""
+
+    def __init__(self, min_n_ticks: int) -> None:
+        super().__init__("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=min_n_ticks)
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Return the ticks of a range."""
+        ax = self.axis.axes  # type: ignore[union-attr]
+        size = float(self.axis.get_major_ticks(1)[0].label1.get_fontsize())  # type: ignore[union-attr]
+        needed = (width_of([f"{max(abs(vmin), abs(vmax)):.0f}"]) + _BETWEEN) * size  # points
+        self.set_params(nbins=max(1, min(_MOST_WHOLE, int(ax.bbox.width * 72.0 / figure_of(ax).dpi / needed))))
+        return super().tick_values(vmin, vmax)
 
 
 def layer_names(layers: Sequence[str]) -> tuple[list[str], str]:

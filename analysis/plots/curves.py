@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.plots.axes import axes_grid, figure_of, fitting, label_height, label_layers, whole_numbers
 from analysis.plots.lines import plot_lines
+from analysis.plots.styles import LineStyle
 from repsim.similarity.drawing.figure_axes import place_legend
 
 __all__ = ["angles_over", "plot_alignment", "plot_by_layer", "plot_by_layer_and_step", "plot_training", "shown_steps"]
@@ -26,7 +27,7 @@ def plot_by_layer(
     ylabel: str,
     curve: str = "view",
     band: tuple[str, str] | None = None,
-    among: Sequence[str] | None = None,
+    among: Sequence[str] | Mapping[str, LineStyle] | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -44,8 +45,8 @@ def plot_by_layer(
         The column that tells curves apart.
     band : (str, str), optional
         Columns of the lower and the upper end of a band around the curve. Rows where they are missing have no band.
-    among : sequence of str, optional
-        All names in the order of their styles, if other figures show more of them.
+    among : sequence of str, or dict of str to LineStyle, optional
+        All names in the order of their styles, if other figures show more of them; or the styles themselves.
     legend : bool, default True
     ax : Axes, optional
     """
@@ -66,7 +67,7 @@ def plot_by_layer_and_step(
     *,
     curve: str,
     bands: Mapping[str, tuple[str, str]] | None = None,
-    among: Sequence[str] | None = None,
+    among: Sequence[str] | Mapping[str, LineStyle] | None = None,
 ) -> Figure:
     """Draw values against depth: one row of panels per value, one panel per step, one curve per network or method.
 
@@ -80,26 +81,26 @@ def plot_by_layer_and_step(
         The column that tells curves apart.
     bands : dict of str to (str, str), optional
         Columns of the lower and the upper end of a band around the curves of a value.
-    among : sequence of str, optional
-        All names in the order of their styles, if other figures show more of them.
+    among : sequence of str, or dict of str to LineStyle, optional
+        All names in the order of their styles, if other figures show more of them; or the styles themselves.
 
     Notes
     -----
     At most 6 steps are drawn, evenly chosen, with the first and the last; in the style for papers as many as fit.
     """
     steps = shown_steps(table["step"].unique())
-    names = [str(name) for name in (table[curve].unique() if among is None else among)]
+    among = [str(name) for name in table[curve].unique()] if among is None else among
     width, height = max(2.1 * len(steps) + 0.6, 4.0), 2.6 if len(values) > 1 else 3.2
     grid = axes_grid(len(values), len(steps), width, height * len(values), share_y=True)
     for place, (row, (value, ylabel)) in enumerate(zip(grid, values.items(), strict=True)):
         for ax, step in zip(row, steps, strict=True):
             rows = table[table["step"] == step]
             band = None if bands is None else bands.get(value)
-            plot_by_layer(rows, value, ylabel=ylabel, curve=curve, band=band, among=names, legend=False, ax=ax)
+            plot_by_layer(rows, value, ylabel=ylabel, curve=curve, band=band, among=among, legend=False, ax=ax)
             ax.set_title("" if place else f"step {step}", fontsize=9)
             label_height(ax, ylabel if ax is row[0] else "")
             ax.set_xlabel(ax.get_xlabel() if place == len(grid) - 1 else "")
-    place_legend(grid[0][-1], names)
+    place_legend(grid[0][-1], list(among))
     return figure_of(grid[0][0])
 
 
@@ -124,7 +125,7 @@ def plot_training(
     ylabel: str,
     curve: str = "view",
     band: tuple[str, str] | None = None,
-    among: Sequence[str] | None = None,
+    among: Sequence[str] | Mapping[str, LineStyle] | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -157,7 +158,7 @@ def plot_alignment(
     *,
     curve: str = "view",
     band: tuple[str, str] | None = None,
-    among: Sequence[str] | None = None,
+    among: Sequence[str] | Mapping[str, LineStyle] | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.axes import figure_of, new_axes, show_constant
-from analysis.plots.styles import method_styles
+from analysis.plots.styles import LineStyle, method_styles
 from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 
 __all__ = ["noted", "plot_lines", "write_note"]
@@ -24,7 +24,7 @@ def plot_lines(
     *,
     curve: str,
     band: tuple[str, str] | None = None,
-    among: Sequence[str] | None = None,
+    among: Sequence[str] | Mapping[str, LineStyle] | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -40,29 +40,37 @@ def plot_lines(
         The column that tells curves apart.
     band : (str, str), optional
         Columns of the lower and the upper end of a band. Rows where they are missing have no band.
-    among : sequence of str, optional
-        All names in the order of their styles, if other axes show more of them.
+    among : sequence of str, or dict of str to LineStyle, optional
+        All names in the order of their styles, if other axes show more of them; or the styles themselves.
     legend : bool, default True
     ax : Axes, optional
 
     Notes
     -----
     The points of a curve have markers, at most 60 of them at even distances. A row without a value leaves a gap, so
-    that several seeds of a method may be one curve.
+    that several seeds of a method may be one curve. The band of a point without neighbours is a vertical line.
     """
     ax = ax if ax is not None else new_axes()
-    names = [str(name) for name in (table[curve].unique() if among is None else among)]
-    styles, labels = method_styles(names), legend_labels(names)
+    styles = method_styles(table[curve].unique() if among is None else among)
+    names = list(styles)
+    labels = legend_labels(names)
     for name, rows in table.groupby(curve, sort=False):
         style, every = styles[str(name)], -(-len(rows) // _MOST_MARKED) or 1
         ax.plot(rows[x], rows[y], label=labels[str(name)], markersize=3.5, markevery=every, **style.look)
         if band is not None:
             ax.fill_between(rows[x], rows[band[0]], rows[band[1]], color=style.colour, alpha=0.15, linewidth=0)
+            alone = rows[_has_no_neighbour(rows[band[0]].notna())]
+            ax.vlines(alone[x], alone[band[0]], alone[band[1]], color=style.colour, alpha=0.5)
     ax.set(xlabel=x, ylabel=y)
     show_constant([ax])
     if legend:
         place_legend(ax, names)
     return ax
+
+
+def _has_no_neighbour(has_band: pd.Series) -> pd.Series:
+    """Return where a point has a band and the points beside it have none, so that the area between has no width."""
+    return has_band & ~has_band.shift(1, fill_value=False) & ~has_band.shift(-1, fill_value=False)
 
 
 def write_note(figure: Figure, text: str) -> None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.plots.axes import axes_grid, figure_of, fitting, label_height, whole_numbers
 from analysis.plots.lines import plot_lines
+from analysis.plots.styles import LineStyle
 from repsim.similarity.drawing.figure_axes import place_legend
 
 __all__ = ["plot_signals"]
@@ -24,7 +25,7 @@ def plot_signals(
     *,
     curve: str = "view",
     bands: Mapping[str, tuple[str, str]] | None = None,
-    among: Sequence[str] | None = None,
+    among: Sequence[str] | Mapping[str, LineStyle] | None = None,
 ) -> Figure:
     """Draw quantities against the boundary, one panel per quantity and one curve per view or method.
 
@@ -45,10 +46,10 @@ def plot_signals(
     n_columns = ceil(len(shown) / n_rows)  # four panels are two and two
     axes = axes_grid(n_rows, n_columns, 3.6 * n_columns, 2.8 * n_rows)
     low, high = table["boundary"].min(), table["boundary"].max()
-    names = [str(name) for name in (table[curve].unique() if among is None else among)]
+    among = [str(name) for name in table[curve].unique()] if among is None else among
     for ax, (name, label) in zip(axes.flat, shown.items(), strict=False):
         band = None if bands is None else bands.get(name)
-        plot_lines(table, "boundary", name, curve=curve, band=band, among=names, legend=False, ax=ax)
+        plot_lines(table, "boundary", name, curve=curve, band=band, among=among, legend=False, ax=ax)
         if name in neutral:
             ax.axhline(neutral[name], color="0.4", linestyle=":", linewidth=1)
         label_height(ax, label)
@@ -56,5 +57,5 @@ def plot_signals(
         ax.set_xlim(low - 0.3, high + 0.3)
     for ax in list(axes.flat)[len(shown) :]:
         ax.set_visible(False)
-    place_legend(axes.flat[0], names)
+    place_legend(axes.flat[0], list(among))
     return figure_of(axes.flat[0])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from analysis.plots.axes import axes_grid, figure_of, fitting, label_layers, layer_names, new_axes, verbatim
@@ -16,13 +18,15 @@ from repsim.similarity.drawing.figure_axes import lay_out, mark_undefined, name_
 from repsim.similarity.drawing.labels import cut_names, family_for, fit, shorten
 from repsim.similarity.drawing.paper import paper_width
 
-__all__ = ["plot_similarity", "plot_similarity_by_step", "plot_similarity_grid"]
+__all__ = ["MOST_PAIRED", "plot_similarity", "plot_similarity_by_step", "plot_similarity_grid"]
 
+MOST_PAIRED = 4  # views whose similarity with one another is drawn; of more, that with the first
 _MOST_VIEWS = 8
 _MOST_ROWS = 20  # that are a quarter of an inch high; of more, each is lower
 _CELL = 2.1 * 72  # points, the width of a matrix in a grid
 _MOST_WRITTEN = 160  # cells of a panel in which their numbers are written
 _WIDE_RANGE = 0.2  # of a colour scale, in which two decimals are enough
+_DARK = 0.18  # luminance below which white has more contrast than dark grey
 _NARROWEST_RANGE = 0.02  # of a colour scale, so that rounding does not look like a change
 
 
@@ -88,26 +92,31 @@ def plot_similarity_grid(
     """
     views = _spread(list(table["view_a"].unique()), most)
     views = views[: fitting(len(views), 1.35)]
-    rows = views if len(views) <= 4 else views[:1]
-    grid = axes_grid(len(rows), len(views), 2.3 * len(views) + 1.4, 2.3 * len(rows) + 0.6)
+    rows = views if len(views) <= MOST_PAIRED else views[:1]
+    pairs = [(view_a, view_b) for view_a in rows for view_b in views]
+    n_columns = len(views) if len(rows) > 1 or paper_width() else ceil(len(views) / ceil(len(views) / MOST_PAIRED))
+    n_rows = ceil(len(pairs) / n_columns)
+    grid = axes_grid(n_rows, n_columns, 2.3 * n_columns + 1.4, 2.3 * n_rows + 0.6)
     figure = figure_of(grid[0][0])
     limits = _limits(table[measure])
-    shown = dict(zip(views, fit(views, _cell(len(views)), 9.0), strict=True))
+    shown = dict(zip(views, fit(views, _cell(n_columns), 9.0), strict=True))
     font = {"fontsize": 9, "family": family_for(shown.values())}
     cut = cut_names(views, list(shown.values()))
-    for view_a, axes in zip(rows, grid, strict=True):
-        for view_b, ax in zip(views, axes, strict=True):
-            ax.tick_params(labelsize=7)
-            cut |= _draw_similarity(ax, table, view_a, view_b, measure, limits)
-            ax.tick_params(labelbottom=view_a == rows[-1], labelleft=view_b == views[0])
-            ax.set_xlabel(verbatim(shown[view_b]) if view_a == rows[-1] else "", **font)
-            ax.set_ylabel(verbatim(shown[view_a]) if view_b == views[0] else "", **font)
+    for place, ((view_a, view_b), ax) in enumerate(zip(pairs, grid.flat, strict=False)):
+        is_left, is_lowest = place % n_columns == 0, place + n_columns >= len(pairs)
+        ax.tick_params(labelsize=7)
+        cut |= _draw_similarity(ax, table, view_a, view_b, measure, limits)
+        ax.tick_params(labelbottom=is_lowest, labelleft=is_left)
+        ax.set_xlabel(verbatim(shown[view_b]) if is_lowest or len(rows) == 1 else "", **font)
+        ax.set_ylabel(verbatim(shown[view_a]) if is_left else "", **font)
+    for ax in grid.flat[len(pairs) :]:
+        ax.remove()
     _, axis_title = layer_names(list(table["layer_a"].unique()))
     axis_title = shorten([axis_title])[0]
     figure.suptitle(verbatim(f"{axis_title} against {axis_title}"), fontsize=9)
-    bar = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.8, pad=0.02)
+    bar = figure.colorbar(grid[0][0].images[0], ax=figure.axes, shrink=0.8, pad=0.02)
     bar.set_label(verbatim(name), fontsize=9)
-    mark_undefined(list(grid.flat))
+    mark_undefined(list(grid.flat[: len(pairs)]))
     write_key(figure, cut)
     lay_out(figure)  # the first layout does not know the height of the tick labels yet
     return figure
@@ -152,8 +161,8 @@ def plot_similarity_by_step(
     for network, ax in zip(networks, grid.flat, strict=False):
         matrix = table[table["network"] == network].pivot(index="layer", columns="step", values="value")
         values = matrix.reindex(index=layers, columns=steps).to_numpy(dtype=float)
-        show_matrix(ax, values, cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
-        _write_values(ax, values, limits, is_dark_low=limits[1] == most_alike)
+        image = show_matrix(ax, values, cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
+        _write_values(image, values, digits=2 if limits[1] - limits[0] >= _WIDE_RANGE else 3)
         cut |= label_layers(ax.yaxis, layers)
         name_ticks(ax.xaxis, [str(step) for step in steps])
         ax.set_xlabel("step")
@@ -186,25 +195,23 @@ def _scale(values: pd.Series, most_alike: float) -> tuple[float, float]:
     return (low, low + _NARROWEST_RANGE) if furthest > most_alike else (high - _NARROWEST_RANGE, high)
 
 
-def _write_values(ax: Axes, values: NDArray[np.float64], limits: tuple[float, float], *, is_dark_low: bool) -> None:
-    """Write the numbers into the cells of a matrix with few of them."""
+def _write_values(image: AxesImage, values: NDArray[np.float64], *, digits: int) -> None:
+    """Write the numbers into the cells of a matrix with few of them, white on dark colours."""
     if values.size > _MOST_WRITTEN:
         return
-    digits = 2 if limits[1] - limits[0] >= _WIDE_RANGE else 3
     if paper_width() is not None and values.shape[1] * 22.0 > _cell(1):  # points of a number
         return
+    is_dark = _luminance(image.to_rgba(values)) < _DARK
     for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
-        value = values[row, column]
-        is_low = value < sum(limits) / 2
-        ax.text(
-            column,
-            row,
-            f"{value:.{digits}f}",
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if is_low == is_dark_low else "0.15",
-        )
+        text, colour = f"{values[row, column]:.{digits}f}", "white" if is_dark[row, column] else "0.1"
+        image.axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+
+
+def _luminance(colours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the relative luminance (WCAG 2.1) of colours, whose last axis is red, green, blue and opacity."""
+    encoded = colours[..., :3]
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return np.asarray(linear @ [0.2126, 0.7152, 0.0722])
 
 
 def _limits(values: pd.Series) -> tuple[float, float]:

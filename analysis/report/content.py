@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from analysis.comparison.attribution.answer import contrast_titles, quantity_label
+from analysis.comparison.figures.seed_curves import curve_styles
 from analysis.comparison.tables.probe_tables import score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
-from analysis.plots.styles import method_styles
 from analysis.report.charts import possible_charts
 from analysis.report.embedding import Embedding, aligned, classical_mds, pca
 from analysis.report.packing import Arrays
@@ -49,7 +49,10 @@ def page_content(tables: Tables) -> tuple[dict[str, Any], dict[str, str]]:
             }
             for v, fit in zip(views, fits, strict=True)
         ],
-        "styles": _styles(tables),
+        "styles": {
+            name: {"colour": style.colour, "dash": style.dash, "symbol": style.symbol}
+            for name, style in curve_styles(tables).items()
+        },
         "targets": [{"name": name, "score": score} for name, score in score_columns(tables["probes"]).items()],
         "quantities": {str(name): quantity_label(str(name)) for name in tables["attribution"]["quantity"].unique()},
         "contrasts": [[*pair, title] for pair, title in contrast_titles(tables).items()],
@@ -64,13 +67,6 @@ def page_content(tables: Tables) -> tuple[dict[str, Any], dict[str, str]]:
         "arrays": arrays.index,
     }
     return content, arrays.packed
-
-
-def _styles(tables: Tables) -> dict[str, dict[str, str]]:
-    """Return the look of each method, and of each arm that no method is named like."""
-    names = [*tables.methods.values(), *map(str, tables["arms"]["arm"])]
-    styles = method_styles(list(dict.fromkeys(names)))
-    return {name: {"colour": each.colour, "dash": each.dash, "symbol": each.symbol} for name, each in styles.items()}
 
 
 def _count_layers(tables: Tables) -> int:

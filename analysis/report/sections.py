@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _ABSENT = "\u2013"
+_SPACE = "\u00a0"  # at which no line is broken
+_NOT_KNOWN = {"failed": "not known"}  # as the summary says
 _MOST_IN_TITLE = 4
 _MOST_COLUMNS = 10  # of networks, for which there is room on the page
 
@@ -127,9 +129,9 @@ def _describe_bands(tables: Tables) -> str:
 
 
 def _reference(tables: Tables) -> str:
-    """Return the first method, with its step if there are several."""
-    name, step = str(tables["probes"]["method"].iloc[0]), tables.views[0].step
-    return f"{name} at step {step}" if is_over_steps(tables.views) and ", step " not in name else name
+    """Return the first method, with the step at which each is compared if there are several."""
+    name = tables.methods[tables.views[0].label]
+    return f"{name} at the same step" if is_over_steps(tables.views) else name
 
 
 def _describe_differences(tables: Tables) -> str:
@@ -226,7 +228,10 @@ def _first_layers(tables: Tables) -> pd.DataFrame:
     columns = zip(table["layer"], table["depth"], table["n_layers"], table["status"], strict=True)
     shown = table.assign(
         share=[f"{100 * fraction:g} %" for fraction in table["fraction"]],
-        where=[f"{layer} ({depth:.0f} of {n})" if status == "ok" else status for layer, depth, n, status in columns],
+        where=[
+            f"{layer}{_SPACE}({depth:.0f}{_SPACE}of{_SPACE}{n})" if status == "ok" else _NOT_KNOWN.get(status, status)
+            for layer, depth, n, status in columns
+        ],
     )
     shares = list(dict.fromkeys(shown["share"]))
     pivoted = shown.pivot(index="view", columns="share", values="where")
@@ -238,14 +243,21 @@ def _differences(tables: Tables) -> pd.DataFrame:
     table = tables["probe_differences"]
     if table.empty:
         return pd.DataFrame()
-    band = [f"{low:+.3f} to {high:+.3f}" for low, high in zip(table["band_low"], table["band_high"], strict=True)]
+    band = [
+        f"{_signed(low)}{_SPACE}to{_SPACE}{_signed(high)}"
+        for low, high in zip(table["band_low"], table["band_high"], strict=True)
+    ]
     named = ["target"] if table["target"].nunique() > 1 else []
     shown = table[[*named, "method", "layer", "n_seeds"]].rename(columns={"n_seeds": "seeds"})
-    shown["difference"] = [_ABSENT if pd.isna(value) else f"{value:+.3f}" for value in table["difference"]]
+    shown["difference"] = [_ABSENT if pd.isna(value) else _signed(value) for value in table["difference"]]
     shown["95 % band, all layers"] = [_ABSENT if "nan" in text else text for text in band]
     for column, name in _P_VALUES.items():
         shown[name] = table[column].map(_shown_p)
     return shown
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\u2212")
 
 
 def _shown_p(value: float) -> str:
@@ -260,7 +272,7 @@ def _run_settings(tables: Tables) -> pd.DataFrame:
     """Return one column per method: how its networks were trained, their state, and the version of torch."""
     facts: dict[str, list[dict[str, str]]] = {}
     for views in _by_network(tables.views).values():
-        facts.setdefault(_method_of(tables, views[-1]), []).append(_facts(views))
+        facts.setdefault(tables.methods[views[-1].label], []).append(_facts(views))
     columns = {
         _counted(name, len(networks)): {
             fact: _distinct([each.get(fact, _ABSENT) for each in networks])
@@ -269,10 +281,6 @@ def _run_settings(tables: Tables) -> pd.DataFrame:
         for name, networks in facts.items()
     }
     return pd.DataFrame(columns).fillna(_ABSENT)
-
-
-def _method_of(tables: Tables, view: View) -> str:
-    return tables.methods[view.label].removesuffix(f", step {view.step}")
 
 
 def _distinct(values: Sequence[str]) -> str:
@@ -359,8 +367,7 @@ TABLES_SHOWN: dict[str, ReportTable] = {
         heading="First layer whose probe reaches a share of the last layer's accuracy",
         link="First layers",
         build=_first_layers,
-        words="First layer whose probe reaches that share of the accuracy at the last layer. Later layers may fall "
-        "below it again.",
+        words="Later layers may fall below that share again.",
     ),
     "networks": ReportTable(heading="Settings of the runs", link="Settings", build=_run_settings),
 }

@@ -13,7 +13,7 @@ from analysis.comparison.attribution.answer import (
     without_controls_alone,
 )
 from analysis.comparison.figures.comparison_figure import ComparisonFigure
-from analysis.comparison.figures.seed_curves import method_names
+from analysis.comparison.figures.seed_curves import curve_styles
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
 from repsim.similarity import MEASURES
@@ -95,7 +95,7 @@ def _draw_effects(tables: Tables) -> Figure:
     rows, quantity = without_controls_alone(tables["attribution"]), _first_quantity(tables)
     rows = rows[(rows["quantity"] == quantity) & (rows["at"] == rows["at"].iloc[-1])]
     titles = contrast_titles(tables, at=rows["at"].iloc[-1])
-    smallest, among = float(rows["smallest"].iloc[0]), method_names(tables)
+    smallest, among = float(rows["smallest"].iloc[0]), curve_styles(tables)
     return plot_effects_by_layer(rows, titles, label=_effect_label(quantity), smallest=smallest, among=among)
 
 

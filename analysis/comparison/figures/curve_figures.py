@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from analysis.comparison.attribution.answer import quantity_label
 from analysis.comparison.equal_steps import equal_steps, is_over_steps
 from analysis.comparison.figures.comparison_figure import ComparisonFigure
-from analysis.comparison.figures.seed_curves import curves_of, method_names, over_seeds, seeds_caption
+from analysis.comparison.figures.seed_curves import curve_styles, curves_of, over_seeds, seeds_caption
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots import (
     angles_over,
@@ -48,13 +48,13 @@ def _draw_by_depth(tables: Tables, table: pd.DataFrame, labels: Mapping[str, str
     if is_over_steps(tables.views):
         table = table[table["step"].isin(equal_steps(tables.views))]
         curves = curves_of(tables, table, list(labels), ["step", "layer", "depth"], seeds=seeds)
-        return plot_by_layer_and_step(curves.table, labels, curve="curve", bands=curves.bands, among=curves.methods)
+        return plot_by_layer_and_step(curves.table, labels, curve="curve", bands=curves.bands, among=curves.styles)
     curves = curves_of(tables, table, list(labels), ["layer", "depth"], seeds=seeds)
     axes = _panels(len(labels))
     for ax, (name, label) in zip(axes, labels.items(), strict=True):
-        band, among = curves.bands.get(name), curves.methods
+        band, among = curves.bands.get(name), curves.styles
         plot_by_layer(curves.table, name, ylabel=label, curve="curve", band=band, among=among, legend=False, ax=ax)
-    place_legend(axes[0], curves.methods)
+    place_legend(axes[0], list(curves.styles))
     return figure_of(axes[0])
 
 
@@ -75,6 +75,11 @@ def _draw_class_structure(tables: Tables, *, seeds: bool) -> Figure:
 
 
 def _draw_quantities(tables: Tables, *, seeds: bool) -> Figure:
+    return _draw_by_depth(tables, tables["layer_quantities"], _quantities(tables), seeds=seeds)
+
+
+def _quantities(tables: Tables) -> dict[str, str]:
+    """Return the label of each quantity of layers that has a value, or of the first one."""
     table = tables["layer_quantities"]
     labels = {
         "weight_norm": "weight norm",
@@ -82,7 +87,7 @@ def _draw_quantities(tables: Tables, *, seeds: bool) -> Figure:
         "similarity_to_last": f"{quantity_label(tables.config.measures[0])} with the last layer",
     }
     shown = {name: label for name, label in labels.items() if table[name].notna().any()}
-    return _draw_by_depth(tables, table, shown or {"weight_norm": "weight norm"}, seeds=seeds)
+    return shown or {"weight_norm": "weight norm"}
 
 
 def _draw_training(tables: Tables, *, seeds: bool) -> Figure:
@@ -98,7 +103,7 @@ def _draw_training(tables: Tables, *, seeds: bool) -> Figure:
                 ylabel=label if ax is row[0] else "",
                 curve="curve",
                 band=curves.bands.get(name),
-                among=curves.methods,
+                among=curves.styles,
                 legend=False,
                 ax=ax,
             )
@@ -106,7 +111,7 @@ def _draw_training(tables: Tables, *, seeds: bool) -> Figure:
         ax.set_title(title, fontsize=9)
         ax.set_xlabel("")
         _show_losses(ax)
-    place_legend(panels[0][0], method_names(tables))
+    place_legend(panels[0][0], list(curve_styles(tables)))
     return figure_of(panels[0][0])
 
 
@@ -127,8 +132,8 @@ def _draw_alignment(tables: Tables, *, seeds: bool) -> Figure:
     for ax, over in zip(axes, ("boundary", "step"), strict=True):
         curves = curves_of(tables, angles_over(tables["gradients"], over), ["angle"], [over], seeds=seeds)
         band = curves.bands.get("angle")
-        plot_alignment(curves.table, over, curve="curve", band=band, among=curves.methods, legend=False, ax=ax)
-    place_legend(max(axes, key=lambda ax: len(ax.lines)), method_names(tables))
+        plot_alignment(curves.table, over, curve="curve", band=band, among=curves.styles, legend=False, ax=ax)
+    place_legend(max(axes, key=lambda ax: len(ax.lines)), list(curve_styles(tables)))
     return figure_of(axes[0])
 
 
@@ -139,16 +144,17 @@ def _signals_caption(tables: Tables) -> str:
         for place, words in _SIGNALS_IN_WORDS.items()
         if (parts := [text for names, text in words.items() if known.intersection(names)])
     ]
-    head = "Gradients that the rules choose, and those that result below them, by boundary."
+    at = ", at the last step shown" if len({view.step for view in tables.views}) > 1 else ""
+    head = f"Gradients that the rules choose, and those that result below them, by boundary{at}."
     return " ".join([head, *said, *(["Dotted: no relation."] if known & set(_UNRELATED) else [])])
 
 
 def _draw_signals(tables: Tables, *, seeds: bool) -> Figure:
     table = tables["signals"]
     shown = {name: label for name, label in _SIGNALS.items() if table[name].notna().any()}
-    last = table.groupby("view")["step"].transform("max")
+    last = table.groupby("run")["step"].transform("max")
     curves = curves_of(tables, table[table["step"] == last], list(shown), ["boundary"], seeds=seeds)
-    return plot_signals(curves.table, shown, _UNRELATED, curve="curve", bands=curves.bands, among=curves.methods)
+    return plot_signals(curves.table, shown, _UNRELATED, curve="curve", bands=curves.bands, among=curves.styles)
 
 
 _SIGNALS = {
@@ -200,11 +206,14 @@ def _with_seeds(
 
 
 def _quantities_caption(tables: Tables) -> str:
-    return (
-        "Frobenius norm of each layer's weights, effective dimension of its activations (participation ratio), and "
-        f"its {quantity_label(tables.config.measures[0])} with the last layer of the same network."
-        f"{panels_caption(tables)}"
-    )
+    words = {
+        "weight_norm": "Frobenius norm of the weights",
+        "participation_ratio": "effective dimension of the activations (participation ratio)",
+        "similarity_to_last": f"{quantity_label(tables.config.measures[0])} with the last layer of the same network",
+    }
+    *rest, last = [words[name] for name in _quantities(tables)]
+    text = f"{', '.join(rest)} and {last}" if rest else last
+    return f"{text[:1].upper()}{text[1:]}, by layer.{panels_caption(tables)}"
 
 
 def _structure_caption(tables: Tables) -> str:

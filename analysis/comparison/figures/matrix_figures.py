@@ -18,11 +18,12 @@ from analysis.comparison.equal_steps import (
     views_at_last_step,
 )
 from analysis.comparison.figures.comparison_figure import ComparisonFigure
-from analysis.comparison.figures.seed_curves import methods_of, n_seeds, over_seeds
+from analysis.comparison.figures.seed_curves import is_of_steps, n_seeds, over_seeds
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.plots import plot_rdm_grid, plot_similarity_by_step, plot_similarity_grid
 from analysis.plots.axes import fitting
+from analysis.plots.similarity import MOST_PAIRED
 from repsim.similarity import MEASURES
 from repsim.similarity.drawing.labels import shorten
 
@@ -39,7 +40,7 @@ def _chosen(tables: Tables, most: int, *, seeds: bool) -> list[View]:
     With ``seeds``, and if all networks are of one method, every network counts.
     """
     views = views_at_last_step(tables.views) if is_over_steps(tables.views) else list(tables.views)
-    methods = methods_of(tables)
+    methods = tables.methods
     if not seeds and len(n_seeds(tables)) > 1:
         views = list({methods[view.label]: view for view in reversed(views)}.values())[::-1]
         order = [view.label for view in tables.views]
@@ -56,6 +57,8 @@ def _left_out(tables: Tables, views: Sequence[View], n_layers: int = 0, *, seeds
     """Return the sentence of a caption that says which networks, steps and layers are not shown; none if all are."""
     parts = []
     every = {view.run.path for view in tables.views}
+    if is_of_steps(tables) and len(views) < len(tables.views):
+        parts.append(f"{len(views)} of {len(tables.views)} steps (evenly chosen)")
     if len(views) < len(every):
         first = not seeds and len(n_seeds(tables)) > 1 and max(n_seeds(tables).values()) > 1
         rule = "the first seed of each method" if first and len(views) == len(n_seeds(tables)) else "evenly chosen"
@@ -121,11 +124,23 @@ def _similarity_caption(tables: Tables, *, seeds: bool) -> str:
     unbiased = " The estimator is unbiased: independent representations give 0 on average, equal ones 1."
     views = _pair_views(tables, seeds=seeds)
     return (
-        f"{_measure_label(tables)} between every layer of one network (rows) and of another (columns){_at(tables)}, "
+        f"{_measure_label(tables)} between every layer {_one_and_another(tables)}{_at(tables)}, "
         f"{tables.n_test} held-out stimuli.{unbiased if _first_measure(tables) == 'cka' else ''}"
-        f"{' Rows are the layers of the first network.' if len(views) > 4 else ''}"
+        f"{_first_rows(tables) if len(views) > MOST_PAIRED else ''}"
         f"{_left_out(tables, views, seeds=seeds)}"
     )
+
+
+def _one_and_another(tables: Tables) -> str:
+    return (
+        "at one step (rows) and at another (columns)"
+        if is_of_steps(tables)
+        else ("of one network (rows) and of another (columns)")
+    )
+
+
+def _first_rows(tables: Tables) -> str:
+    return f" Rows are the layers {'at the first step' if is_of_steps(tables) else 'of the first network'}."
 
 
 def _at(tables: Tables) -> str:
@@ -140,7 +155,7 @@ def _draw_similarity(tables: Tables, *, seeds: bool) -> Figure:
 
 def _networks_by_step(tables: Tables, *, seeds: bool) -> list[str]:
     """Return the networks other than the reference that have a panel: by default the first seed of each method."""
-    methods = methods_of(tables)
+    methods = tables.methods
     others = [view for view in tables.views if view.run.path != tables.views[0].run.path]
     networks = {view.network: methods[view.label] for view in others}
     if not seeds and len(set(networks.values())) > 1:
@@ -152,7 +167,8 @@ def _networks_by_step(tables: Tables, *, seeds: bool) -> list[str]:
 
 def _by_step_caption(tables: Tables, *, seeds: bool) -> str:
     n_shown, n_all = len(_networks_by_step(tables, seeds=seeds)), len({view.run.path for view in tables.views}) - 1
-    shown = f" Shown: {n_shown} of {n_all} networks; the table holds all." if n_shown < n_all else ""
+    rule = " (the first seed of each method)" if not seeds and len(n_seeds(tables)) > 1 else " (evenly chosen)"
+    shown = f" Shown: {n_shown} of {n_all} networks{rule}; the table holds all." if n_shown < n_all else ""
     fork = " A dashed line marks the step of the fork." if twins_of(tables.views) else ""
     return (
         f"{_measure_label(tables)} between each layer and the same layer of {tables.views[0].network} at the same "

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.comparison.equal_steps import equal_steps, is_over_steps
 from analysis.comparison.figures.comparison_figure import ComparisonFigure
 from analysis.comparison.figures.curve_figures import panels_caption
-from analysis.comparison.figures.seed_curves import curves_of, method_names, methods_of, over_seeds
+from analysis.comparison.figures.seed_curves import curve_styles, curves_of, n_seeds, over_seeds
 from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots import plot_by_layer, plot_by_layer_and_step, shown_steps
@@ -41,10 +41,10 @@ def _probe_caption(tables: Tables, *, seeds: bool) -> str:
 
 
 def _bands_caption(tables: Tables, *, seeds: bool) -> str:
-    counts = _of_label(tables, "probe_bands").groupby("method", sort=False)["n_seeds"].max()
-    if counts.max() > 1 and seeds:
+    counts = n_seeds(tables)
+    if max(counts.values()) > 1 and seeds:
         return "One line per network; networks of one method share its style."
-    if counts.max() < 2:
+    if max(counts.values()) < 2:
         grouped = any(view.run.stimuli.groups is not None for view in tables.views) or tables.config.groups is not None
         alike = " Stimuli of one group resemble one another, so that these bands are too narrow." if grouped else ""
         return f"Bands are one standard error from the number of stimuli.{alike}"
@@ -85,7 +85,7 @@ def _with_steps(tables: Tables, bands: pd.DataFrame) -> pd.DataFrame:
 def _draw_probes(tables: Tables, *, seeds: bool) -> Figure:
     ylabel = "probe accuracy on test"
     table, value = _banded(tables, LABEL, seeds=seeds)
-    among = method_names(tables)
+    among = curve_styles(tables)
     if is_over_steps(tables.views):
         table = table[table["step"].isin(equal_steps(tables.views))]
         figure = plot_by_layer_and_step(table, {value: ylabel}, curve="curve", bands={value: _BAND}, among=among)
@@ -123,13 +123,13 @@ def _draw_targets(tables: Tables, *, seeds: bool) -> Figure:
             _draw_target(ax, tables, rows, value, target)
             ax.set_title("" if step is None or place else f"step {step}", fontsize=9)
         row[0].set_ylabel(verbatim(f"{shorten([target])[0]}: {'R²' if _is_r2(tables, target) else 'accuracy'}"))
-    place_legend(grid[0][-1], method_names(tables))
+    place_legend(grid[0][-1], list(curve_styles(tables)))
     return figure_of(grid[0][0])
 
 
 def _draw_target(ax: Axes, tables: Tables, rows: pd.DataFrame, value: str, target: str) -> None:
     """Draw the scores of one target and its chance."""
-    probes, among = tables["probes"], method_names(tables)
+    probes, among = tables["probes"], curve_styles(tables)
     plot_by_layer(rows, value, ylabel="", curve="curve", band=_BAND, among=among, legend=False, ax=ax)
     limits = ax.get_ylim()
     _dotted_line(ax, float(probes.loc[probes["target"] == target, "chance"].iloc[0]))
@@ -145,34 +145,28 @@ def _chance(tables: Tables) -> float:
 
 
 def _first_method(tables: Tables) -> str:
-    return str(tables["probes"]["method"].iloc[0])
+    return tables.methods[tables.views[0].label]
 
 
 def _differences_caption(tables: Tables) -> str:
-    last = " at the last step," if is_over_steps(tables.views) else ""
+    last = f" at step {equal_steps(tables.views)[-1]}," if is_over_steps(tables.views) else ""
     return (
-        f"Test accuracy of probes less that of {_first_method(tables)}{_first_step(tables)}, mean of pairs of networks "
-        f"of equal seed,{last} with "
-        "bands that cover all layers of a method at once with 95 % confidence."
+        f"Test accuracy of probes less that of {_first_method(tables)}, mean of pairs of networks of equal seed,{last} "
+        "with bands that cover all layers of a method at once with 95 % confidence."
     )
 
 
-def _first_step(tables: Tables) -> str:
-    return f" at step {tables.views[0].step}" if is_over_steps(tables.views) else ""
-
-
 def _draw_differences(tables: Tables) -> Figure:
-    methods = methods_of(tables)
-    ends = {methods[view.label]: str(tables.methods[view.label]) for view in tables.views}  # of several steps, the last
-    names = {end: method for method, end in ends.items()}
-    rows = _of_label(tables, "probe_differences")
+    rows = _with_steps(tables, _of_label(tables, "probe_differences"))
+    if is_over_steps(tables.views):
+        rows = rows[rows["step"] == equal_steps(tables.views)[-1]]
     ax = plot_by_layer(
-        rows[rows["method"].isin(names)].replace({"method": names}),
+        rows,
         "difference",
-        ylabel=verbatim(f"probe accuracy less {shorten([_first_method(tables)])[0]}'s{_first_step(tables)}"),
-        curve="method",
+        ylabel=verbatim(f"probe accuracy less {shorten([_first_method(tables)])[0]}'s"),
+        curve="curve",
         band=("band_low", "band_high"),
-        among=method_names(tables),
+        among=curve_styles(tables),
     )
     _dotted_line(ax, 0.0)
     return figure_of(ax)

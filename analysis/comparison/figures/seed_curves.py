@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,19 +11,20 @@ from scipy.stats import t as student_t
 
 from analysis.comparison.figures.comparison_figure import ComparisonFigure
 from analysis.comparison.tables.result_tables import Tables
+from analysis.plots.styles import LineStyle, method_styles, step_styles
 
-__all__ = ["Curves", "curves_of", "method_names", "methods_of", "over_seeds", "seeds_caption"]
+__all__ = ["Curves", "curve_styles", "curves_of", "is_of_steps", "n_seeds", "over_seeds", "seeds_caption"]
 
 _FEWEST = 3  # networks whose mean has an interval
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves of methods: a table with the column ``curve``, the ends of bands by value, and all methods in order."""
+    """Curves of methods: a table with the column ``curve``, the ends of bands by value, and all styles by curve."""
 
     table: pd.DataFrame
     bands: Mapping[str, tuple[str, str]]
-    methods: Sequence[str]
+    styles: Mapping[str, LineStyle]
 
 
 def over_seeds(build: Callable[[bool], ComparisonFigure]) -> ComparisonFigure:
@@ -30,25 +32,24 @@ def over_seeds(build: Callable[[bool], ComparisonFigure]) -> ComparisonFigure:
     return replace(build(False), singly=build(True))
 
 
-def methods_of(tables: Tables) -> dict[str, str]:
-    """Return the method of each view without its step, in the order of the views; of a network alone, its name."""
-    probes = tables["probes"].drop_duplicates("view")
-    named = dict(zip(probes["view"], probes["method"], strict=True))
-    return {
-        view.label: str(named.get(view.label, view.label)).removesuffix(f", step {view.step}") for view in tables.views
-    }
+def is_of_steps(tables: Tables) -> bool:
+    """Return whether the views are steps of one network, each of which is then a curve."""
+    return len({view.run.path for view in tables.views}) == 1
 
 
-def method_names(tables: Tables) -> list[str]:
-    """Return the names of the methods in the order of their styles."""
-    return list(dict.fromkeys(methods_of(tables).values()))
+def curve_styles(tables: Tables) -> dict[str, LineStyle]:
+    """Return the styles in every figure and on the page: of methods, of arms, and of the steps of one network."""
+    styles = method_styles([*tables.methods.values(), *map(str, tables["arms"]["arm"])])
+    if not is_of_steps(tables):
+        return styles
+    labels = [view.label for view in tables.views]
+    return styles | (step_styles(labels) if len(labels) > 1 else dict.fromkeys(labels, next(iter(styles.values()))))
 
 
 def n_seeds(tables: Tables) -> dict[str, int]:
     """Return the number of networks of each method."""
-    methods = methods_of(tables)
-    networks = {(methods[view.label], view.run.path) for view in tables.views}
-    return {method: sum(name == method for name, _ in networks) for method in dict.fromkeys(methods.values())}
+    networks = {view.run.path: tables.methods[view.label] for view in tables.views}
+    return dict(Counter(networks.values()))
 
 
 def seeds_caption(tables: Tables, *, seeds: bool) -> str:
@@ -81,12 +82,12 @@ def curves_of(
         Whether each network is drawn, in place of means and bands. A band is the 95 % interval of the mean over three
         or more networks, all of which have a value.
     """
-    methods, counts = methods_of(tables), n_seeds(tables)
-    rows = table.assign(curve=table["view"].map(methods))
+    styles, counts = curve_styles(tables), n_seeds(tables)
+    rows = table.assign(curve=table["view"].map(_names(tables)))
     if max(counts.values()) < 2:
-        return Curves(rows, {}, list(counts))
+        return Curves(rows, {}, styles)
     if seeds:
-        return Curves(_separated(rows, values), {}, list(counts))
+        return Curves(_separated(rows, values), {}, styles)
     groups = rows.groupby(["curve", *keys], sort=False)[list(values)]
     drawn, n = groups.mean(), groups.count()
     half = groups.std() * student_t.ppf(0.975, n - 1) / n**0.5
@@ -96,7 +97,17 @@ def curves_of(
     for value, (lower, upper) in bands.items():
         drawn[lower], drawn[upper] = drawn[value] - half[value], drawn[value] + half[value]
     drawn = drawn.reset_index().sort_values(list(keys), kind="stable")
-    return Curves(drawn, bands, list(counts))
+    return Curves(drawn, bands, styles)
+
+
+def _names(tables: Tables) -> dict[str, str]:
+    """Return the curve of each view, and that of each network, which tables of runs name in place of views."""
+    methods = tables.methods
+    if not is_of_steps(tables):
+        return {view.network: methods[view.label] for view in tables.views} | methods
+    first = tables.views[0]
+    method = methods[first.label]
+    return {first.run_name: method, first.network: method} | {view.label: view.label for view in tables.views}
 
 
 def _separated(rows: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:

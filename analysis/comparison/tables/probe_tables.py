@@ -189,20 +189,32 @@ FIRST_LAYERS = ComparisonTable(
 def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
     """Return one row per target, method and layer: the score minus that of the first method, in pairs of equal seeds.
 
-    Only methods that have the same two or more seeds as the first have rows, and only layers that both have.
+    Of several steps, each is compared with the first method at the same step. Only methods that have the same two or
+    more seeds as the first have rows, and only layers that both have.
     """
     import pandas as pd
 
-    reference, *others = probes["method"].unique()
     tables = []
     for target, score in score_columns(probes).items():
         rows = probes[probes["target"] == target]
-        of = {method: rows[rows["method"] == method] for method in (reference, *others)}
-        found = [_differences(of[reference], of[method], score) for method in others]
+        of = {str(method): each for method, each in rows.groupby("method", sort=False)}
+        pairs = [(of[reference], of[method]) for method, reference in _references(probes).items()]
+        found = [_differences(reference, method, score) for reference, method in pairs]
         tables += [each.assign(target=target) for each in found if each is not None]
     if not tables:
         return pd.DataFrame(columns=list(PROBE_DIFFERENCES.columns))
     return pd.concat(tables, ignore_index=True)[list(PROBE_DIFFERENCES.columns)]
+
+
+def _references(probes: pd.DataFrame) -> dict[str, str]:
+    """Return the method that each other method is compared with: the first one, at the same step if it has several."""
+    steps = dict(zip(probes["method"].astype(str), probes["step"], strict=True))
+    first, step = next(iter(steps.items()))
+    name = first.removesuffix(f", step {step}")
+    at = {steps[method]: method for method in steps if method == f"{name}, step {steps[method]}"} or {step: first}
+    if len(at) == 1:
+        return {method: first for method in steps if method != first}
+    return {method: at[step] for method, step in steps.items() if at.get(step, method) != method}
 
 
 def _differences(reference: pd.DataFrame, method: pd.DataFrame, score: str) -> pd.DataFrame | None:
@@ -222,7 +234,8 @@ def _differences(reference: pd.DataFrame, method: pd.DataFrame, score: str) -> p
 
 
 PROBE_DIFFERENCES = ComparisonTable(
-    row="a target, method and layer, for methods that have the seeds of the first method (two or more)",
+    row="a target, method and layer, for methods that have the seeds of the first method (two or more); of several "
+    "steps, each less the first method at the same step",
     columns={
         **METHOD,
         **LAYER,
@@ -251,6 +264,7 @@ def _methods(views: Sequence[View]) -> list[tuple[str, int]]:
     repeated = {key for (key, _), count in Counter(trained).items() if count > 1}  # a copy of a network
     names: dict[str, str] = {}
     taken = {view.label for view in views}
+    n_steps = Counter(view.run.path for view in views)
     found = []
     for view, (key, seed) in zip(views, trained, strict=True):
         if counts[key] < 2 or key in repeated or seed is None:
@@ -258,7 +272,8 @@ def _methods(views: Sequence[View]) -> list[tuple[str, int]]:
             continue
         if key not in names:
             name = _method_name(view)
-            free = (each for each in (name, f"{name}, step {view.step}") if each not in taken)
+            choices = [name] * (n_steps[view.run.path] == 1) + [f"{name}, step {view.step}"]
+            free = (each for each in choices if each not in taken)
             names[key] = next(free, view.label)
             taken.add(names[key])
         found.append((names[key], seed))

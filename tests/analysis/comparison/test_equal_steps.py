@@ -144,6 +144,15 @@ def test_the_summary_says_where_a_fork_first_differs_and_where_most_at_the_end(o
     assert not any("more than the rule" in each for each in summarise(over_steps))
 
 
+def test_networks_over_steps_are_described_at_the_last_step_by_their_names(over_steps: Tables) -> None:
+    first = over_steps["first_layers"].query("fraction == 0.9").set_index("view")
+    places = {name: first.loc[f"{name}, step {LAST}"] for name in ("source", "late")}
+    said = [f"{name} at {row['layer']} ({row['depth']:.0f} of {row['n_layers']})" for name, row in places.items()]
+    assert (
+        f"First layer whose probe reaches 90 % of the last layer's accuracy at the last step: {', '.join(said)}."
+    ) in summarise(over_steps)
+
+
 def test_a_fork_that_is_shown_at_its_end_only_is_described_there(twins: Sequence[Path], measured: Measured) -> None:
     said = sentence_of(measured(twins, "last"))
     assert f"it first differs at step {LAST}, layer" in said
@@ -195,6 +204,23 @@ def test_curves_have_a_panel_per_step_and_a_colour_per_network(over_steps: Table
             for line in ax.get_lines():
                 label = f"{line.get_label()}, step {step}"
                 assert list(line.get_ydata()) == list(table.loc[(label, step), "class_structure"])
+
+
+def test_training_is_drawn_over_steps_as_at_the_end(over_steps: Tables) -> None:
+    """The table of training names networks, which have no steps."""
+    (drawing,) = draw_figures(over_steps, "training")
+    table = over_steps["training"]
+    lines = {line.get_label(): line for line in drawing.figure.axes[0].get_lines()}
+    assert list(lines) == ["source", "late"]
+    for name, line in lines.items():
+        assert list(line.get_ydata()) == list(table.loc[table["view"] == name, "loss"])
+
+
+def test_training_of_one_network_over_its_steps_is_one_curve(over_steps: Tables) -> None:
+    views = [view for view in over_steps.views if view.network == "source"]
+    frames = {**over_steps, "training": over_steps["training"].query("view == 'source'")}
+    (drawing,) = draw_figures(replace(over_steps, views=views, frames=frames), "training")
+    assert [line.get_label() for line in drawing.figure.axes[0].get_lines()] == ["source"]
 
 
 def test_networks_at_one_step_are_drawn_as_before(twins: Sequence[Path], measured: Measured) -> None:

@@ -85,6 +85,12 @@ def test_cells_are_the_differences_and_undecided_ones_are_hatched(table: pd.Data
     assert figure.axes[-1].get_ylabel() == "CKA lost"
 
 
+def test_without_controls_a_panel_is_named_like_its_method(table: pd.DataFrame) -> None:
+    totals = {key: title for key, title in TITLES.items() if not key[1]}
+    shown = panels(plot_attribution(table, totals, label="CKA lost"))
+    assert [(ax.get_title(), ax.get_ylabel()) for ax in shown] == [("sg", "hidden layer"), ("dfa", "hidden layer")]
+
+
 def test_steps_at_which_a_control_is_not_matched_say_so(table: pd.DataFrame) -> None:
     figure = plot_attribution(table, TITLES, label="CKA lost", unmatched={("slow", "50 %"), ("bp", "10 %")})
     ticks = [[label.get_text() for label in ax.get_xticklabels()] for ax in panels(figure)]

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist, squareform
 
@@ -17,6 +19,7 @@ from analysis.plots import (
     plot_lines,
     plot_rdm,
     plot_rdm_grid,
+    plot_signals,
     plot_similarity,
     plot_similarity_by_step,
     plot_similarity_grid,
@@ -24,6 +27,7 @@ from analysis.plots import (
 )
 from analysis.plots.axes import figure_of, label_layers, layer_names, new_axes, verbatim
 from analysis.plots.styles import STYLES
+from repsim.similarity.drawing.paper import paper_style
 
 HOSTILE = "_a$\\foo$"
 
@@ -204,6 +208,26 @@ def test_training_and_validation_have_the_style_of_their_run() -> None:
 def test_epochs_are_whole_numbers() -> None:
     ax = plot_training(training(["a"]), "loss", ylabel="nats")
     assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+@pytest.mark.parametrize(("last", "shown"), [(4, [1, 2, 3, 4]), (20, [5, 10, 15, 20])])
+def test_boundaries_have_as_many_ticks_as_there_is_room_for_in_a_column(last: int, shown: list[int]) -> None:
+    table = pd.DataFrame({"curve": "a", "boundary": range(1, last + 1), "x": 0.5, "y": 1.5})
+    with paper_style("column"):
+        figure = plot_signals(table, {"x": "x", "y": "y"}, {}, curve="curve")
+        figure.canvas.draw()
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        assert [tick for tick in ax.get_xticks() if low <= tick <= high] == shown
+
+
+def test_the_band_of_a_point_alone_is_a_line() -> None:
+    known = [False, True, False, True, True]
+    table = pd.DataFrame({"curve": "a", "x": range(5), "y": 1.0, "low": 0.5, "high": 1.5})
+    table.loc[~np.array(known), ["low", "high"]] = np.nan
+    ax = plot_lines(table, "x", "y", curve="curve", band=("low", "high"))
+    (lines,) = (each for each in ax.collections if isinstance(each, LineCollection))
+    assert [segment.tolist() for segment in lines.get_segments()] == [[[1.0, 0.5], [1.0, 1.5]]]
 
 
 def test_angles_are_drawn_over_boundaries_at_the_last_step_and_over_steps_as_means() -> None:
@@ -405,7 +429,7 @@ def test_a_grid_shows_a_subset_of_very_many_networks() -> None:
 def test_many_networks_are_compared_with_the_first_only() -> None:
     figure = plot_similarity_grid(similarity(dict.fromkeys("abcde", 1)))
     assert [ax.get_xlabel() for ax in figure.axes[:-1]] == list("abcde")
-    assert [ax.get_ylabel() for ax in figure.axes[:-1]] == ["a", "", "", "", ""]
+    assert [ax.get_ylabel() for ax in figure.axes[:-1]] == ["a", "", "", "a", ""]  # in two rows
 
 
 @pytest.mark.parametrize(
@@ -625,6 +649,23 @@ def test_similarity_by_step_of_layers_that_are_all_equal_has_a_scale() -> None:
     assert plot_similarity_by_step(table).axes[0].images[0].get_clim() == (0.98, 1.0)
     distances = table.assign(value=0.0)
     assert plot_similarity_by_step(distances, most_alike=0.0).axes[0].images[0].get_clim()[1] >= 0.0
+
+
+def test_numbers_have_contrast_to_their_cells() -> None:
+    table = by_step(["a"], list(range(12)), 10).assign(value=np.linspace(0.1, 1.0, 120))
+    ax = plot_similarity_by_step(table).axes[0]
+    (image,) = ax.images
+    for text in ax.texts:
+        column, row = (int(place) for place in text.get_position())
+        back, front = (luminance(each) for each in (image.to_rgba(image.get_array())[row, column], text.get_color()))
+        assert (max(back, front) + 0.05) / (min(back, front) + 0.05) > 4.0
+
+
+def luminance(colour: Any) -> float:
+    """Return the relative luminance of a colour."""
+    encoded = np.array(to_rgb(colour))
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 def test_layers_that_a_network_lacks_are_hatched() -> None:

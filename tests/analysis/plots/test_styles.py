@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 import analysis.report
-from analysis.plots.styles import MARKERS, STYLES, colours, method_styles
+from analysis.plots.styles import MARKERS, STYLES, colours, method_styles, step_styles
 
 # Linear RGB as seen by people without one kind of cone: Machado, Oliveira and Fernandes, "A physiologically-based model
 # for simulation of color vision deficiency", IEEE TVCG 15 (2009), severity 1.
@@ -69,7 +69,7 @@ def test_the_simulation_finds_colours_that_people_confuse() -> None:
     assert deuteranopia < TOLD_APART < normal
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("colour", [*COLOURS, *(style.colour for style in step_styles("abcdefg").values())])
 def test_every_colour_has_contrast_on_both_pages(colour: str) -> None:
     assert contrast(colour, "#ffffff") >= 3.0
     assert contrast(colour, dark_page()) >= 3.0
@@ -97,3 +97,11 @@ def test_styles_follow_the_order_of_methods_and_repeat_beyond_24() -> None:
 def test_colours_and_markers_are_those_of_the_styles() -> None:
     assert colours(["a", "b"]) == {"a": STYLES[0].colour, "b": STYLES[1].colour}
     assert list(MARKERS) == [style.marker for style in STYLES[:8]]
+
+
+def test_styles_of_steps_run_from_one_colour_to_another_with_markers_in_turn() -> None:
+    few, many = step_styles(["a", "b", "c"]), list(step_styles([f"step {k}" for k in range(20)]).values())
+    assert [few[name].colour for name in "ac"] == [many[0].colour, many[-1].colour]
+    assert len({style.colour for style in many}) == 7
+    assert [style.marker for style in many[:8]] == list(MARKERS)
+    assert method_styles(few) == few

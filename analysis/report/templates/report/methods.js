@@ -13,15 +13,7 @@ function collectNetworks() {
 const MOST_SHOWN = 12; // curves, before others are asked for
 const isLast = (view) => networks.some(({ views }) => views.at(-1) === view);
 
-/** Colours of the steps of one network, from the first to the last; each can be read on a light and on a dark page. */
-const STEPS = ["#7a6ad0", "#3b78d8", "#0f8b8d", "#3c9150", "#8f8400", "#c8701a", "#d0456b"];
-
-function stepStyle(place, n) {
-  const at = n < 2 ? STEPS.length - 1 : Math.round((place * (STEPS.length - 1)) / (n - 1));
-  return { colour: STEPS[at], dash: "solid", symbol: cycled(SYMBOLS, place) };
-}
-
-const styleOf = (name) => content.styles[name] ?? { colour: STEPS[1], dash: "solid", symbol: "circle" };
+const styleOf = (name) => content.styles[name] ?? { colour: "#3b78d8", dash: "solid", symbol: "circle" }; // of a table of the user
 
 const QUANTILES = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11, 2.101, 2.093, 2.086];
 
@@ -49,7 +41,7 @@ class MethodCurves {
     this.steps = ofRuns ? [] : unique(this.views.flatMap((view) => content.views[view]?.step ?? [])).sort((a, b) => a - b);
     this.step = this.isOfOne ? 0 : this.stepTexts().length - 1;
     const names = unique(this.views.map((view) => this.groupOf(view)));
-    this.groups = names.map((name, i) => ({ name, style: this.styleOfGroup(name), isShown: i < MOST_SHOWN }));
+    this.groups = names.map((name, i) => ({ name, style: styleOf(name), isShown: i < MOST_SHOWN }));
   }
 
   setRows(rows) {
@@ -66,12 +58,6 @@ class MethodCurves {
   groupOf(view) {
     const known = content.views[view];
     return known ? (this.isOfOne ? known.label : known.method) : view;
-  }
-
-  styleOfGroup(name) {
-    if (!this.isOfOne) return styleOf(name);
-    const place = content.views.findIndex(({ label }) => label === name), n = content.views.length;
-    return n > 1 ? stepStyle(place, n) : styleOf(content.views[0].method);
   }
 
   /** The steps that can be chosen; the last choice is the last step of each network. */

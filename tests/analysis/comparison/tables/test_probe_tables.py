@@ -120,7 +120,7 @@ def test_a_seed_alone_and_steps_of_a_network_are_methods_of_their_own(
 
 def test_the_steps_of_a_method_are_told_apart(seeds: dict[str, list[Path]]) -> None:
     table = named(views_of_runs(seeds["bp"], "first,last")).drop_duplicates("view")
-    assert table["method"].tolist() == ["bp", "bp, step 19"] * 3
+    assert table["method"].tolist() == ["bp, step 0", "bp, step 19"] * 3
     assert table["seed"].tolist() == [0, 0, 1, 1, 2, 2]
 
 
@@ -153,7 +153,7 @@ def probed(method: str, values: NDArray, seeds: list[int], layers: list[str]) ->
         for seed, of_seed in zip(seeds, values, strict=True)
         for depth, (layer, value) in enumerate(zip(layers, of_seed, strict=True), start=1)
     ]
-    return pd.DataFrame(rows).assign(chance=0.1, target="label", kind="categorical")
+    return pd.DataFrame(rows).assign(step=9, chance=0.1, target="label", kind="categorical")
 
 
 def test_differences_are_of_equal_seeds_and_of_layers_that_both_have() -> None:
@@ -168,6 +168,28 @@ def test_differences_are_of_equal_seeds_and_of_layers_that_both_have() -> None:
     bands = probe_band_table(pd.concat([deep, flat, single]))
     assert bands.groupby("method", sort=False)["layer"].size().to_dict() == {"deep": 3, "flat": 2, "single": 3}
     assert set(bands.loc[bands["method"] == "single", "status"]) == {"no spread"}
+
+
+def test_differences_over_steps_are_to_the_first_method_at_the_same_step() -> None:
+    rng = np.random.default_rng(0)
+    places = [("bp", 0), ("bp", 9), ("sg", 0), ("sg", 9), ("sg", 7)]
+    values = {place: rng.uniform(0.5, 0.9, (3, 2)) for place in places}
+    parts = [
+        probed(f"{name}, step {step}", of_step, [0, 1, 2], ["h1", "h2"]).assign(step=step)
+        for (name, step), of_step in values.items()
+    ]
+    table = probe_difference_table(pd.concat(parts)).set_index("method")["difference"]
+    assert list(dict.fromkeys(table.index)) == ["sg, step 0", "sg, step 9"]
+    for step in (0, 9):
+        expected = (values["sg", step] - values["bp", step]).mean(axis=0)
+        np.testing.assert_allclose(table[f"sg, step {step}"], expected)
+
+
+def test_methods_with_one_step_each_are_compared_whatever_their_steps() -> None:
+    parts = [
+        probed(name, np.full((2, 1), 0.5), [0, 1], ["h1"]).assign(step=step) for name, step in [("bp", 3), ("sg", 9)]
+    ]
+    assert probe_difference_table(pd.concat(parts))["method"].tolist() == ["sg"]
 
 
 def test_first_layers_are_where_a_share_of_the_last_accuracy_is_reached() -> None:
@@ -249,7 +271,7 @@ def test_each_target_has_rows_bands_differences_and_first_layers(of_targets: Com
         assert (reached["status"][last > rows.set_index("view")["chance"].groupby("view").first()] == "ok").all()
         assert ok.any()
         differences = of_targets.tables["probe_differences"]
-        assert (differences["target"] == target).sum() == 6
+        assert (differences["target"] == target).sum() == 4  # of sg at two steps, in two layers
     labels = probes[probes["target"] == "label"].drop(columns=["target", "kind"])
     assert labels["accuracy"].notna().all()
     assert labels["r2"].isna().all()
