@@ -22,6 +22,8 @@ _MOST_BYTES = 500_000  # of an SVG or a PDF in the page
 _MOST_PICTURE = 250_000  # of a PNG; a larger one is shown as WebP
 _MOST_RASTER = 1_000_000  # of the PNG of a figure that gets an SVG; larger ones consist of matrices
 _MOST_PIXELS = 1_500_000
+_WIDE = 8.0  # inches of a figure that needs the width of a printed page
+_PIXELS_PER_INCH = 96  # of a page, so that the type of all figures has one size
 
 
 def embed_figure(drawing: Drawing, figures: Path) -> dict[str, Any]:
@@ -35,6 +37,8 @@ def embed_figure(drawing: Drawing, figures: Path) -> dict[str, Any]:
         "heading": drawing.heading,
         "caption": drawing.caption,
         "source": _picture_url(png),
+        "is_wide": bool(drawing.figure.get_figwidth() > _WIDE),
+        "width": round(_PIXELS_PER_INCH * drawing.figure.get_figwidth()),
         "files": {kind: pack(data) for kind, data in _vector_files(drawing, figures, len(png))},
         "data": drawing.table,
         "leads": drawing.leads,

@@ -216,9 +216,10 @@ def test_names_are_literal_text_for_the_library_that_draws(js: Any) -> None:
 def test_a_band_is_interrupted_where_it_is_unknown(js: Any) -> None:
     points = [{"x": x, "low": None if x == 2 else x - 1, "high": x + 1} for x in (1, 2, 3, 4)]
     traces = js("bandTraces(a, '#0173b2')", {"points": points})
-    assert [trace["x"] for trace in traces] == [[1], [1], [3, 4], [3, 4]]
-    assert traces[1]["fill"] == "tonexty"
-    assert traces[1]["fillcolor"] == "rgba(1,115,178,0.16)"
+    assert [trace["x"] for trace in traces] == [[1, 1], [3, 4], [3, 4]]
+    assert (traces[0]["y"], traces[0]["line"]["width"]) == ([0, 2], 2)  # the band of a point alone
+    assert traces[2]["fill"] == "tonexty"
+    assert traces[2]["fillcolor"] == "rgba(1,115,178,0.16)"
 
 
 STYLE = {"colour": "#0070bd", "dash": "solid", "symbol": "circle"}
@@ -228,7 +229,7 @@ def with_views(engine: Any, *views: tuple[str, str, str, int]) -> list[str]:
     """Give the script views (label, network, method, step), and return their labels."""
     names = ("label", "network", "method", "step")
     named = [dict(zip(names, view, strict=True)) for view in views]
-    styles = {method: STYLE for _, _, method, _ in views}
+    styles = {name: {**STYLE, "colour": f"#00000{k}"} for k, view in enumerate(views) for name in (view[2], view[0])}
     engine.eval(f"content = {json.dumps({'views': named, 'styles': styles})}; networks.length = 0; collectNetworks();")
     return [label for label, *_ in views]
 
@@ -289,12 +290,15 @@ def test_a_saved_picture_is_as_high_as_its_legend(js: Any) -> None:
 
 
 def test_ticks_are_few_and_whole_or_logarithmic(js: Any) -> None:
-    assert js("wholeTicks([1, 80])") == {"dtick": 10, "tick0": 1, "tickformat": "d"}
+    assert js("wholeTicks([1, 80])") == {"dtick": 10, "tick0": 0, "tickformat": "d"}
+    assert js("wholeTicks([1, 9])") == {"dtick": 1, "tick0": 1, "tickformat": "d"}
     assert (
         js("logarithmicTicks(0.2, 3).tickvals")
         == [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50][: len(js("logarithmicTicks(0.2, 3).tickvals"))]
     )
-    assert len(js("layerTicks(a, 1).tickvals", [f"hidden.{k}" for k in range(1, 101)])) == 10
+    ticks = js("layerTicks(a, 1)", [f"hidden.{k}" for k in range(1, 201)])
+    assert ticks["ticktext"] == ["1", *(str(k) for k in range(20, 201, 20))]
+    assert js("layerTicks(a, 1).tickvals", [f"hidden.{k}" for k in range(1, 13)]) == [1, 3, 5, 7, 9, 11]
     assert js("layerTicks(a, 1)", ["hidden.1", "hidden.2"]) == {
         "title": "hidden layer",
         "tickvals": [1, 2],
@@ -342,5 +346,5 @@ def test_a_narrow_heat_map_has_its_colour_bar_above(js: Any) -> None:
     bar = js("heatmap([[1]], [0, 1], 'CKA', THEMES.light, MAGMA, true).colorbar")
     assert (bar["orientation"], bar["title"]) == ("h", {"text": "CKA", "side": "top"})
     assert js("isNarrow(459)") is True
-    assert js("matrixHeight(1000)") == 480
+    assert js("[matrixHeight(1000), matrixHeight(400)]") == [1000, 510]  # enough for a square as wide, and its axes
     assert len(js("crosshair(1, 2, 3, 4, '#e0007a')")) == 3

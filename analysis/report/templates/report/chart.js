@@ -71,6 +71,8 @@ class Chart {
     const figure = await this.spec.figure(colours, false);
     if (turn !== this.turn) return; // a later choice overtook this one
     const width = this.plot.clientWidth;
+    if (this.drawnWidth !== undefined && this.drawnWidth !== width) this.clear();
+    this.drawnWidth = width;
     const size = { width, height: this.fitted?.width === width ? this.fitted.height : this.spec.height(width) };
     this.light = colours === THEMES.light ? null : await this.spec.figure(THEMES.light, false); // for paper
     await Plotly.react(this.plot, figure.data, { ...layout(colours, figure.layout), ...size }, CONFIG);
@@ -80,6 +82,12 @@ class Chart {
     this.listen();
     this.refreshTable();
     this.host.dataset.drawn = this.spec.name();
+  }
+
+  /** Remove the drawing: the library would leave the marks of a colour bar that lies elsewhere in another width. */
+  clear() {
+    Plotly.purge(this.plot);
+    this.isListening = false;
   }
 
   /** Make the plot as high as its square axes and their labels need. */

@@ -8,6 +8,10 @@ function bandTraces(curve, colour) {
     else pieces.push([]);
   }
   return pieces.filter((points) => points.length).flatMap((points) => {
+    if (points.length === 1) { // a band without width cannot be seen
+      const [{ x, low, high }] = points;
+      return [{ x: [x, x], y: [low, high], mode: "lines", line: { color: translucent(colour, 0.5), width: 2 }, hoverinfo: "skip", showlegend: false }];
+    }
     const edge = { x: points.map(({ x }) => x), mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
     return [
       { ...edge, y: points.map(({ low }) => low) },
@@ -26,10 +30,16 @@ function curveTrace(curve) {
   };
 }
 
-/** Return about eight ticks, on whole numbers only. */
+/** Return the smallest of 1, 2 and 5 times powers of ten with which at most so many places of a range are kept. */
+function strideOf(n, most) {
+  const least = n / most, power = 10 ** Math.floor(Math.log10(Math.max(1, least)));
+  return power * [1, 2, 5, 10].find((factor) => factor * power >= least);
+}
+
+/** Return about eight ticks, on whole numbers only: each from the lowest on, or multiples of a round number. */
 function wholeTicks(values) {
-  const [low, high] = rangeOf(values);
-  return { dtick: Math.max(1, Math.ceil((high - low) / 8)), tick0: low, tickformat: "d" };
+  const [low, high] = rangeOf(values), dtick = strideOf(high - low, 8);
+  return { dtick, tick0: dtick < 5 ? low : 0, tickformat: "d" };
 }
 
 /** Return ticks at 1, 2 and 5 times powers of ten for a logarithmic axis. */
@@ -50,11 +60,10 @@ function roomyRange(curves, isLogarithmic, also) {
   return [low - room, high + room];
 }
 
-/** Return at most about ten ticks with the names of layers, where layer k lies at k + `start`. */
+/** Return at most about ten ticks with the names of layers, where layer k lies at k + `start`: the first, and every fifth, tenth ... */
 function layerTicks(layers, start, most = 10) {
-  const least = layers.length / most, power = 10 ** Math.floor(Math.log10(Math.max(1, least)));
-  const stride = power * [1, 2, 5, 10].find((factor) => factor * power >= least);
-  const places = layers.map((_, i) => i).filter((i) => i % stride === 0);
+  const stride = strideOf(layers.length, most);
+  const places = layers.map((_, i) => i).filter((i) => (stride < 5 ? i % stride === 0 : i === 0 || (i + 1) % stride === 0));
   const names = shortNames(layers), labels = shortenedAll(names);
   const prefix = layers.length && names[0] !== layers[0] ? layers[0].slice(0, layers[0].length - names[0].length - 1).replace(/\./g, " ") + " " : "";
   return { title: verbatim(`${shortened(prefix, 40)}layer`), tickvals: places.map((i) => i + start), ticktext: places.map((i) => verbatim(labels[i])) };

@@ -124,6 +124,7 @@ function panelControls(panel, change) {
   });
   const refresh = () => {
     run.update(networks.map(({ name }) => name), networks.indexOf(own()));
+    run.node.hidden = networks.length < 2;
     step.update(own().views.map((view) => `step ${content.views[view].step}`), own().views.indexOf(panel.view));
     layer.update(layerText(panel.view), panel.layer);
   };
@@ -201,9 +202,10 @@ function similarityChart() {
   };
   const boxes = { a: select("Rows", labels, change("a")), b: select("Columns", labels, change("b")), measure: select("Measure", content.measures.map(({ label }) => label), change("measure")) };
   ["a", "b"].forEach((side) => boxes[side].update(labels, similarity[side]));
+  boxes.measure.node.hidden = content.measures.length < 2;
   const ticksOf = (view) => {
     const ticks = layerTicks(layersOf(view), 0);
-    return { ...ticks, title: `${ticks.title} of ${verbatim(shortened(labels[view], 40))}` };
+    return { ...ticks, title: broken(`${ticks.title} of ${verbatim(shortened(labels[view], 40))}`, chart.plot.clientWidth - 150) };
   };
   const isChosen = () => panels.a.view === similarity.a && panels.b.view === similarity.b;
   const shapes = (colours) => [
@@ -305,7 +307,7 @@ function planeChart() {
     const xy = await points(), { ids } = content.stimuli;
     return { columns: ["stimulus", "class", `${state.kind}_1`, `${state.kind}_2`], rows: ids.map((id, i) => [id, String(className(i)), xy[2 * i], xy[2 * i + 1]]) };
   };
-  const box = select("Method", ["MDS of the distances", "PCA of the activations"], (i) => {
+  const box = select("Projection", ["MDS of the distances", "PCA of the activations"], (i) => {
     state.kind = ["mds", "pca"][i];
     chart.draw();
   });

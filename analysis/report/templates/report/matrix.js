@@ -42,7 +42,7 @@ function crosshair(row, column, nRows, nColumns, colour) {
 }
 
 const isNarrow = (width) => width < 460;
-const matrixHeight = (width) => (isNarrow(width) ? width + 40 : Math.min(width - 60, 480));
+const matrixHeight = (width) => (isNarrow(width) ? width + 110 : width); // more than is needed; the rest is cut off
 
 /** Return a heat map; in a narrow window its colour bar lies above. */
 function heatmap(z, [zmin, zmax], title, colours, colorscale, narrow) {

@@ -207,7 +207,7 @@ function printedFigure(figure) {
   if (has("pdf")) actions.PDF = () => kept("pdf", "application/pdf");
   if (table === "rdm" || table === "similarity" || content.tables[table]) actions.CSV = async () => saveCsv(id, await wholeTable(table));
   figure.append(saveButtons(id.replace(/_/g, " "), actions));
-  if (!has("svg") || !has("pdf")) figure.append(el("p", { class: "note" }, "This figure is large: its PDF is in figures/ beside this page."));
+  if (!has("pdf")) figure.append(el("p", { class: "note" }, "This figure is large: its PDF is in figures/ beside this page."));
 }
 
 const isPng = (image) => image.src.startsWith("data:image/png");
