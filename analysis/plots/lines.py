@@ -51,7 +51,7 @@ def plot_lines(
     that several seeds of a method may be one curve. The band of a point without neighbours is a vertical line.
     """
     ax = ax if ax is not None else new_axes()
-    styles = method_styles(table[curve].unique() if among is None else among)
+    styles = method_styles([str(name) for name in table[curve].unique()] if among is None else among)
     names = list(styles)
     labels = legend_labels(names)
     for name, rows in table.groupby(curve, sort=False):

@@ -26,7 +26,7 @@ _MOST_ROWS = 20  # that are a quarter of an inch high; of more, each is lower
 _CELL = 2.1 * 72  # points, the width of a matrix in a grid
 _MOST_WRITTEN = 160  # cells of a panel in which their numbers are written
 _WIDE_RANGE = 0.2  # of a colour scale, in which two decimals are enough
-_DARK = 0.18  # luminance below which white has more contrast than dark grey
+_DARK = 0.2  # luminance below which white has more contrast than dark grey
 _NARROWEST_RANGE = 0.02  # of a colour scale, so that rounding does not look like a change
 
 

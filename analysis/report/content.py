@@ -25,7 +25,7 @@ from analysis.report.thumbnails import thumbnails
 __all__ = ["MOST_SHOWN", "RDM_BUDGET", "choose_shown", "most_shown", "page_content", "pairs_of"]
 
 MOST_SHOWN = 200  # stimuli
-RDM_BUDGET = 5_000_000  # bytes, all matrices of a page
+RDM_BUDGET = 4_700_000  # bytes, all matrices of a page
 _SIMILARITY_BUDGET = 600_000  # bytes, all measures
 _MOST_CELLS = 500_000  # of a table in the page
 
@@ -182,7 +182,7 @@ def most_shown(n_rdms: int, budget: int = RDM_BUDGET) -> int:
     Examples
     --------
     >>> most_shown(300), most_shown(800)
-    (183, 112)
+    (177, 108)
     """
     pairs = budget // max(n_rdms, 1)
     return min(MOST_SHOWN, max(2, (1 + isqrt(1 + 8 * pairs)) // 2))

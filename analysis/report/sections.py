@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison.equal_steps import is_over_steps
+from analysis.comparison.equal_steps import equal_steps, is_over_steps
 from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
@@ -135,12 +135,15 @@ def _reference(tables: Tables) -> str:
 
 
 def _describe_differences(tables: Tables) -> str:
+    last = ""
+    if is_over_steps(tables.views):
+        last = f" The table below shows step {equal_steps(tables.views)[-1]}; probe_differences.csv has all."
     return (
         f"Accuracy minus that of {_reference(tables)}, in pairs of networks of equal seed. The p-value of a layer "
         "alone is from a paired Student t-test. The p-value for all layers is from a permutation test that flips the "
         "signs of whole seeds and compares the largest |t| over layers (single-step max-T of Westfall and Young); with "
         "few seeds it cannot be below the smallest possible p. Bands are simultaneous 95 % bands over layers, for "
-        "normally distributed differences."
+        f"normally distributed differences.{last}"
     )
 
 
@@ -239,8 +242,10 @@ def _first_layers(tables: Tables) -> pd.DataFrame:
 
 
 def _differences(tables: Tables) -> pd.DataFrame:
-    """Return one row per method and layer: the difference to the first method, its band and p-values."""
+    """Return one row per method and layer: the difference to the first method at the last step, band and p-values."""
     table = tables["probe_differences"]
+    if is_over_steps(tables.views):
+        table = table[table["method"].isin(_methods_at_end(tables))]
     if table.empty:
         return pd.DataFrame()
     band = [
@@ -254,6 +259,12 @@ def _differences(tables: Tables) -> pd.DataFrame:
     for column, name in _P_VALUES.items():
         shown[name] = table[column].map(_shown_p)
     return shown
+
+
+def _methods_at_end(tables: Tables) -> set[str]:
+    """Return the methods, as the tables of probes name them, at the last step that all networks share."""
+    probes, last = tables["probes"], equal_steps(tables.views)[-1]
+    return set(probes.loc[probes["step"] == last, "method"])
 
 
 def _signed(value: float) -> str:

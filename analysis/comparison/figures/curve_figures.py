@@ -144,7 +144,7 @@ def _signals_caption(tables: Tables) -> str:
         for place, words in _SIGNALS_IN_WORDS.items()
         if (parts := [text for names, text in words.items() if known.intersection(names)])
     ]
-    at = ", at the last step shown" if len({view.step for view in tables.views}) > 1 else ""
+    at = ", at the last step shown" if len(tables.views) > len({view.run.path for view in tables.views}) else ""
     head = f"Gradients that the rules choose, and those that result below them, by boundary{at}."
     return " ".join([head, *said, *(["Dotted: no relation."] if known & set(_UNRELATED) else [])])
 

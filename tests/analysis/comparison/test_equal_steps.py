@@ -18,6 +18,7 @@ from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View, views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
+from analysis.report.sections import TABLES_IN_SECTIONS
 from analysis.workflows.assemble import write_tables
 from repsim.learning import TrainingConfig
 from repsim.similarity import linear_cka, procrustes
@@ -214,6 +215,24 @@ def test_training_is_drawn_over_steps_as_at_the_end(over_steps: Tables) -> None:
     assert list(lines) == ["source", "late"]
     for name, line in lines.items():
         assert list(line.get_ydata()) == list(table.loc[table["view"] == name, "loss"])
+
+
+def test_probes_of_seeds_over_steps_have_their_differences_at_the_last_step(over_steps: Tables) -> None:
+    rows = [(f"sg, step {FORKED}", "h", 1, 0.0), (f"sg, step {LAST}", "h", 1, 0.5)]
+    of_label = {"target": "label", "band_low": -1.0, "band_high": 1.0, "n_seeds": 2, "p_value": 0.5}
+    differences = pd.DataFrame(rows, columns=["method", "layer", "depth", "difference"]).assign(
+        **of_label, p_adjusted=0.5, p_least=0.5
+    )
+    named = {"source": "bp", "late": "sg"}
+    methods = {view.label: f"{named[view.network]}, step {view.step}" for view in over_steps.views}
+    probes = over_steps["probes"].assign(method=lambda table: table["view"].map(methods))
+    tables = replace(over_steps, frames={**over_steps, "probes": probes, "probe_differences": differences})
+    (drawing,) = draw_figures(tables, "probe_differences")
+    assert [(line.get_label(), list(line.get_ydata())) for line in drawing.figure.axes[0].get_lines()[:1]] == [
+        ("sg", [0.5])
+    ]
+    assert f"less that of bp, mean of pairs of networks of equal seed, at step {LAST}," in drawing.caption
+    assert TABLES_IN_SECTIONS["differences"](tables)["method"].tolist() == [f"sg, step {LAST}"]
 
 
 def test_training_of_one_network_over_its_steps_is_one_curve(over_steps: Tables) -> None:

@@ -266,6 +266,13 @@ def test_the_last_step_of_each_network_is_shown_first(engine: Any, js: Any) -> N
     assert [curve["points"][0]["y"] for curve in first] == [0, 2]
 
 
+def test_networks_with_one_step_each_have_no_step_to_choose(engine: Any, js: Any) -> None:
+    labels = with_views(engine, ("a", "a", "a", 5), ("b", "b", "b", 7))
+    rows = [[label, 0, k] for k, label in enumerate(labels)]
+    assert js(f"{CURVES}.stepTexts()", rows) == [""]
+    assert [curve["name"] for curve in js(f"{CURVES}.curves()", rows)] == ["a", "b"]
+
+
 def test_every_step_of_a_single_network_is_a_curve_of_its_own_colour(engine: Any, js: Any) -> None:
     labels = with_views(engine, *[(f"step {k}", "net", "net", k) for k in range(3)])
     curves = js(f"{CURVES}.curves()", [[label, 0, k] for k, label in enumerate(labels)])

@@ -38,7 +38,8 @@ class MethodCurves {
   constructor(rows, point, { band, ofRuns = false } = {}) {
     Object.assign(this, { point, band, ofRuns, redraw: () => {}, areSeedsShown: false, isOfOne: networks.length === 1 && !ofRuns });
     this.setRows(rows);
-    this.steps = ofRuns ? [] : unique(this.views.flatMap((view) => content.views[view]?.step ?? [])).sort((a, b) => a - b);
+    const haveOneStep = networks.every(({ views }) => views.length === 1); // which need not be the same for all
+    this.steps = ofRuns || haveOneStep ? [] : unique(this.views.flatMap((view) => content.views[view]?.step ?? [])).sort((a, b) => a - b);
     this.step = this.isOfOne ? 0 : this.stepTexts().length - 1;
     const names = unique(this.views.map((view) => this.groupOf(view)));
     this.groups = names.map((name, i) => ({ name, style: styleOf(name), isShown: i < MOST_SHOWN }));

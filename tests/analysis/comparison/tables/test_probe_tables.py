@@ -222,7 +222,7 @@ def test_the_page_has_the_first_layers(result: ComparisonResult) -> None:
     section = page[page.index('id="first-layers"') : page.index('id="networks"')]
     first = result.tables["first_layers"]
     row = first[(first["view"] == "bp/seed-1") & (first["fraction"] == 0.9)].iloc[0]
-    assert f"{row['layer']} ({row['depth']:.0f} of 3)" in section
+    assert f"{row['layer']} ({row['depth']:.0f} of 3)" in section.replace("\u00a0", " ")
     assert all(f"<th>{share} %</th>" in section for share in ("50", "80", "90", "95", "99"))
 
 
