@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from xdist.scheduler import LoadFileScheduling
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -31,6 +32,21 @@ def pytest_runtest_setup() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for doctests as ``DoctestsAlone`` says, in the packages too, for which hooks of this file are not called."""
+    config.pluginmanager.register(DoctestsAlone())
+
+
+class DoctestsAlone:
+    """Look for doctests in files that have some: looking takes seconds, in each process, as it imports and inspects."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(self, file_path: Path) -> Iterator[None]:
+        """Leave out a file of Python in which there is no prompt."""
+        found = yield
+        return [each for each in found if type(each) is pytest.Module or b">>>" in file_path.read_bytes()]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -109,12 +125,28 @@ def digits_are_parsed_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def without_figures() -> Callable[[], AbstractContextManager[None]]:
-    """Return a context in which empty files stand for figures, which take most of the time of an analysis."""
+    """Return a context in which empty files stand for the figures of an analysis, which take most of its time.
+
+    Figures that a test adds are drawn, and so are those that it asks for by their names.
+    """
+    from analysis.comparison.figures import FIGURES, draw_figures, possible_figures
+    from analysis.plots.drawing import Drawing
+
+    usual = set(FIGURES.values())
+
+    def undrawn(tables: Any, name: str, **style: Any) -> Iterator[Drawing]:
+        figure = possible_figures(tables).get(name)
+        if style or figure not in usual:
+            yield from draw_figures(tables, name, **style)
+        else:
+            yield Drawing(name, figure.heading, figure.caption(tables), Figure(), figure.table, figure.leads)
 
     @contextmanager
     def blank() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("analysis.plots.drawing.save_figure", lambda figure, path: Path(path).write_bytes(b""))
+            patch.setattr("analysis.comparison.figures.draw_figures", undrawn)
+            for module in ("plots.drawing", "report.print_figures"):
+                patch.setattr(f"analysis.{module}.save_figure", lambda figure, path: Path(path).write_bytes(b""))
             yield
 
     return blank
