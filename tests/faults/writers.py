@@ -2,8 +2,8 @@
 
     python tests/faults/writers.py --steps 60
 
-A second writer must fail before it changes anything; eight readers must see only complete steps at all times; and a
-process that resumes the run of a killed process must be told which process that was.
+A second writer must fail before it changes anything; readers must see only complete steps at all times; and a process
+that resumes the run of a killed process must be told which process that was.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from torch import nn
 
 from checkpoints import Capture, Locked, Run, Stimuli
 
-READERS = 8
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--readers", type=int, default=8)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run")
-        faults = _read_while_writing(path, arguments.steps)
+        faults = _read_while_writing(path, arguments.steps, arguments.readers)
         faults += _write_while_writing(path)
         faults += _take_over(path)
     print(f"{len(faults)} faults (target 0)", *faults, sep="\n")
@@ -54,11 +53,11 @@ def _network(step: int) -> nn.Sequential:
 # Reading while another writes
 
 
-def _read_while_writing(path: Path, steps: int) -> list[str]:
+def _read_while_writing(path: Path, steps: int, n_readers: int) -> list[str]:
     started = time.monotonic()
     with Run.create(path, {}, _stimuli()) as run:
         stop = path.parent / "stop"
-        counts = [path.parent / f"count-{number}" for number in range(READERS)]
+        counts = [path.parent / f"count-{number}" for number in range(n_readers)]
         readers = [forked(lambda count=count: _read(path, stop, count)) for count in counts]
         for step in range(1, steps + 1):
             run.log({"step": step})
@@ -70,9 +69,9 @@ def _read_while_writing(path: Path, steps: int) -> list[str]:
         ends = [os.waitpid(reader, 0)[1] for reader in readers]
     read = sum(int(count.read_text()) for count in counts if count.exists())
     seconds = time.monotonic() - started
-    print(f"{READERS} readers verified and read {read} steps while {steps} were written, {seconds:.0f} s")
+    print(f"{n_readers} readers verified and read {read} steps while {steps} were written, {seconds:.0f} s")
     faults = [f"reader {number} ended with status {end}" for number, end in enumerate(ends) if end]
-    return faults + ["the readers have read nothing"] * (read < READERS)
+    return faults + ["the readers have read nothing"] * (read < n_readers)
 
 
 def _read(path: Path, stop: Path, count: Path) -> None:
