@@ -28,7 +28,7 @@ from repsim.learning.training import batches
 from tests.repsim.small_chains import assert_same_bits
 
 R, N, BATCH, CLASSES = 3, 40, 8, 3  # 5 updates an epoch
-STEPS = 50
+STEPS = 20
 SHAPES: dict[str, Any] = {"mlp": 6, "conv": (1, 8, 8), "residual": (1, 8, 8)}
 SIGNS = "sign-symmetric:magnitude=resampled"
 MIXED = f"synthetic-gradient:hidden_layers=1@1 + {SIGNS}@2 + direct-feedback-alignment@3"
