@@ -188,7 +188,7 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, blank_figures: None) -> None:
     blocks = [block for block in read_blocks(page) if not block.skipped]
     names: dict[str, Any] = {"__name__": "__main__"}
     with isolated(tmp_path), redirect_stdout(io.StringIO()) as said:
