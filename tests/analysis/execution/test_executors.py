@@ -53,7 +53,7 @@ def tasks_of(function: Callable[[Any], Any], *arguments: Any) -> list[Task]:
 
 @pytest.mark.parametrize("name", ["serial", "processes"])
 def test_every_task_ends_with_its_error_or_none(name: str) -> None:
-    outcomes = completed(executor=name, jobs=2, tasks=tasks_of(math.sqrt, 4.0, -1.0, 9.0))
+    outcomes = completed(executor=name, jobs=1, tasks=tasks_of(math.sqrt, 4.0, -1.0, 9.0))
     done = {task.inputs["argument"]: error for task, error in outcomes}
     assert set(done) == {4.0, -1.0, 9.0}
     assert isinstance(done.pop(-1.0), ValueError)
@@ -231,7 +231,7 @@ def ask_to_stop(_: object) -> None:
 
 def test_a_keyboard_interrupt_in_a_worker_stops_all() -> None:
     with pytest.raises(KeyboardInterrupt):
-        list(completed(executor="processes", jobs=2, tasks=tasks_of(ask_to_stop, None)))
+        list(completed(executor="processes", jobs=1, tasks=tasks_of(ask_to_stop, None)))
 
 
 def leave_a_process_and_die(folder: Path) -> None:
