@@ -32,7 +32,7 @@ __all__ = ["OUTCOME", "AnalysisPlan", "plan_tasks", "read_outcome"]
 
 OUTCOME = "analysis.json"
 _FORMAT = {"format": "repsim-analysis", "format_version": 1}
-_REVISION = 18  # raised when tables, figures or the report show something else, so that earlier ones become stale
+_REVISION = 19  # raised when tables, figures or the report show something else, so that earlier ones become stale
 
 _DRAWN = ("figures", "report_tables", "charts")  # registries of which all entries are shown
 
