@@ -1,4 +1,5 @@
-"""How long the stages of a pipeline wait for one another, under backprop and under synthetic gradients.
+"""How long the stages of a pipeline wait for one another, under backprop, synthetic gradients, and synthetic
+inputs too.
 
 ``python benchmarks/pipeline_idle.py`` prints two tables: for each stage the share of its time that it waits for a
 message, the seconds from the common start, and how many times faster that is than the same training in one process.
@@ -22,7 +23,7 @@ from repsim.learning.decoupled.pipeline import PipelineResult, train_pipeline
 
 REPEATS = 3
 CUTS = {"2 stages": (4,), "4 stages": (2, 4, 6)}
-RULES = ("backprop", "synthetic-gradient")
+RULES = ("backprop", "synthetic-gradient", "synthetic-gradient + synthetic-input")
 
 HEADER = """
 | stages | rule | idle, from the input up | seconds | speed-up against one process | last loss |

@@ -60,6 +60,8 @@ class RunRecorder:
         }
         if step.estimator_losses:
             record["estimator_losses"] = {str(k): value for k, value in step.estimator_losses.items()}
+        if step.input_losses:
+            record["input_losses"] = {str(k): value for k, value in step.input_losses.items()}
         if step.diagnoses:
             record["gradients"] = {str(k): _without_nan(asdict(each)) for k, each in step.diagnoses.items()}
         if self._ends_epoch(step.step):

@@ -13,7 +13,6 @@ from torch import Tensor
 from checkpoints.capture.evaluation_mode import evaluation_mode
 from checkpoints.storage.hdf5_files.activation_file import LayerValues
 from repsim.learning import Learner, true_gradients
-from repsim.learning.tape import Tape
 
 __all__ = ["TeachingSignals"]
 
@@ -68,9 +67,7 @@ class TeachingSignals:
         return int(min(_LARGEST_BLOCK, 1 << (max(1, _BLOCK_BYTES // row_bytes).bit_length() - 1)))
 
     def _chosen(self, X: Tensor, y: Tensor) -> dict[int, Tensor]:
-        network = self.model.network
-        segments = dict(enumerate(network.segments, start=1))
-        tape = Tape(segments, self.model.placed(), network.input(X), len(y), watch=True)
+        tape = self.model.tape(X, y, watch=True)
         tape.descend_from_loss(y, self.model.loss)
         return tape.gradients()
 

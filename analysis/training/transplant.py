@@ -20,6 +20,7 @@ from repsim.learning import (
     Observed,
     Rule,
     RuleOptions,
+    SyntheticInput,
     TrainingConfig,
     build_learner,
     build_optimizer,
@@ -36,6 +37,13 @@ def kept_boundaries(before: TrainingConfig, after: TrainingConfig) -> set[int]:
 
 def _estimator(rule: Rule) -> tuple[str, RuleOptions]:
     return rule.name, ESTIMATORS[rule.name].Options(**rule.options)
+
+
+def _kept_inputs(before: TrainingConfig, after: TrainingConfig) -> set[int]:
+    """Return the boundaries at which both configurations place the same synthetic input."""
+    old, new = before.synthetic_inputs, after.synthetic_inputs
+    options = SyntheticInput.Options
+    return {k for k in old.keys() & new.keys() if options(**old[k].options) == options(**new[k].options)}
 
 
 def started_in(config: Mapping[str, Any], when: str = "after") -> dict[int, int]:
@@ -90,6 +98,8 @@ def restore_training(run: Run, setup: TrainingSetup, optimizer: torch.optim.Opti
     of_source = build_optimizer(source, before)
     last.restore(source, of_source)
     _transplant((source, of_source), (setup.learner, optimizer), kept_boundaries(before, setup.training))
+    for k in _kept_inputs(before, setup.training):
+        _copy([(source.placed_inputs()[k], None)], setup.learner.placed_inputs()[k], of_source, optimizer)
     return last.step
 
 

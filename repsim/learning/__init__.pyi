@@ -39,6 +39,8 @@ from .estimators import SyntheticGradient as SyntheticGradient
 from .estimators import SyntheticGradientProp as SyntheticGradientProp
 from .estimators import TargetPropagation as TargetPropagation
 from .estimators import locks as locks
+from .inputs import SyntheticInput as SyntheticInput
+from .inputs import locks_above as locks_above
 from .learner import Learner as Learner
 from .learner import build_learner as build_learner
 from .learner import build_optimizer as build_optimizer
@@ -68,8 +70,10 @@ from .parallel import keep_freed_memory as keep_freed_memory
 from .parallel import train_replicas as train_replicas
 from .rule_catalogue import CatalogueEntry as CatalogueEntry
 from .rule_catalogue import catalogue as catalogue
+from .rules import InputRule as InputRule
 from .rules import Rule as Rule
 from .rules import choose_boundaries as choose_boundaries
+from .rules import parse_inputs as parse_inputs
 from .rules import parse_rules as parse_rules
 from .schedules import SCHEDULES as SCHEDULES
 from .stacking import BATCHED as BATCHED

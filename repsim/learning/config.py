@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from repsim.settings import Settings, setting
 
 if TYPE_CHECKING:
-    from repsim.learning.rules import Rule
+    from repsim.learning.rules import InputRule, Rule
 
 __all__ = ["OF_BUILT_IN", "TrainingConfig"]
 
@@ -78,7 +78,8 @@ class TrainingConfig(Settings):
     rule: str = setting(
         "backprop",
         help="Learning rule: NAME[:option=value,...][@boundaries], see `repsim rules`. Several rules are joined by "
-        "' + ', or the option is repeated; where two name the same boundary, the later one applies.",
+        "' + ', or the option is repeated; where two name the same boundary, the later one applies, except that "
+        "synthetic-input combines with any rule.",
         joined=" + ",
     )
     boundaries: str | None = setting(
@@ -174,6 +175,17 @@ class TrainingConfig(Settings):
         from repsim.learning.rules import parse_rules
 
         return parse_rules(self.rule, self.boundaries, depth)
+
+    @property
+    def synthetic_inputs(self) -> "dict[int, InputRule]":
+        """The synthetic input at each boundary that has one, ascending."""
+        return self.synthetic_inputs_at(self.n_hidden)
+
+    def synthetic_inputs_at(self, depth: int) -> "dict[int, InputRule]":
+        """Return ``synthetic_inputs`` in a network of ``depth`` hidden segments."""
+        from repsim.learning.rules import parse_inputs
+
+        return parse_inputs(self.rule, self.boundaries, depth)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values.

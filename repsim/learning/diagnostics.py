@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from repsim.learning.checks import check_choice
-from repsim.learning.estimators import Estimator
 from repsim.learning.learner import Learner
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
@@ -166,15 +165,16 @@ def gradient_bias_variance(
     """
     check_choice("of", of, _MEANS)
     learner = copy.deepcopy(learner)
+    backprop = Learner(learner.network, loss=learner.loss)
     chosen: list[dict[int, Tensor]] = []
     true: list[dict[int, Tensor]] = []
     sizes = []
     for X, y in batches:
         sizes.append(count_examples(y))
         drawn = drawn_so_far(X.device)
-        chosen.append(_mean_gradients(learner, learner.placed(), X, y, of))
+        chosen.append(_mean_gradients(learner, X, y, of))
         with drawing_again(drawn, X.device):
-            true.append(_mean_gradients(learner, {}, X, y, of))
+            true.append(_mean_gradients(backprop, X, y, of))
     if len(sizes) < 2:
         raise ValueError(f"The number of batches is {len(sizes)}; a variance over batches needs two or more.")
     if len(set(sizes)) > 1:
@@ -188,14 +188,11 @@ def gradient_bias_variance(
     }
 
 
-def _mean_gradients(
-    learner: Learner, estimators: Mapping[tuple[int, ...], Estimator], X: Tensor, y: Tensor, of: str
-) -> dict[int, Tensor]:
+def _mean_gradients(learner: Learner, X: Tensor, y: Tensor, of: str) -> dict[int, Tensor]:
     """Return the gradient of one batch as a vector, by boundary, without teaching the estimators."""
     network = learner.network
     network.zero_grad(set_to_none=True)
-    segments = dict(enumerate(network.segments, start=1))
-    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch=True)
+    tape = learner.tape(X, y, watch=True)
     tape.descend_from_loss(y, learner.loss)
     return {k: each.double().flatten() for k, each in _MEANS[of](network, tape).items()}
 

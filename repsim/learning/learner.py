@@ -1,8 +1,9 @@
-"""Learners: a network, the estimators at its boundaries, and the optimizer of both."""
+"""Learners: a network, the estimators and synthetic inputs at its boundaries, and the optimizer of all."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -11,24 +12,29 @@ from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import Estimator, Site
+from repsim.learning.inputs import SyntheticInput, predict_inputs
+from repsim.learning.losses import count_examples
 from repsim.learning.networks import NETWORKS, Chain
 from repsim.learning.optimizers import optimizer_of
-from repsim.learning.rules import Rule, parse_rules
+from repsim.learning.rules import InputRule, Rule, parse_inputs, parse_rules
 from repsim.learning.stacking import stack
 from repsim.learning.step import Outcome, compute_gradients
 from repsim.learning.streams import stream
+from repsim.learning.tape import Tape
 
 __all__ = ["Learner", "build_learner", "build_optimizer", "draws_numbers", "site_of"]
 
 
 class Learner(nn.Module):
-    """A network and the estimators at its boundaries, as one module with one ``state_dict``.
+    """A network, and the estimators and synthetic inputs at its boundaries, as one module with one ``state_dict``.
 
     Parameters
     ----------
     network : Chain
     estimators : mapping of int to Estimator, default empty
         Estimators by boundary. Boundaries without an estimator use backprop.
+    synthetic_inputs : mapping of int to SyntheticInput, default empty
+        By boundary; see ``compute_gradients``. ``forward`` does not use them.
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     together : bool, default True
@@ -42,7 +48,7 @@ class Learner(nn.Module):
     Raises
     ------
     ValueError
-        If the network does not have the boundary of an estimator.
+        If the network does not have the boundary of an estimator or of a synthetic input.
     """
 
     stacks_by_parts = True
@@ -52,13 +58,15 @@ class Learner(nn.Module):
         network: Chain,
         estimators: Mapping[int, Estimator] | None = None,
         *,
+        synthetic_inputs: Mapping[int, SyntheticInput] | None = None,
         loss: str = "log_loss",
         together: bool = True,
         started: Mapping[int, int] | None = None,
     ) -> None:
         super().__init__()
         estimators = dict(sorted((estimators or {}).items()))
-        for k in estimators:
+        modules = dict(sorted((synthetic_inputs or {}).items()))
+        for k in (*estimators, *modules):
             network.check_boundary(k)
         self.network, self.loss = network, loss
         alone = {(k,): [estimator] for k, estimator in estimators.items()}
@@ -69,6 +77,7 @@ class Learner(nn.Module):
                 for ks, several in groups.items()
             }
         )
+        self.synthetic_inputs = nn.ModuleDict({str(k): module for k, module in modules.items()})
 
     @classmethod
     def with_rule(cls, network: Chain, rule: str, *, loss: str = "log_loss", seed: int = 0) -> Learner:
@@ -100,8 +109,11 @@ class Learner(nn.Module):
         >>> learner.compute_gradients(torch.ones(4, 6), torch.tensor([0, 1, 2, 0])).logits.shape
         torch.Size([4, 3])
         """
-        rules = parse_rules(rule, None, len(network.boundaries))
-        return cls(network, build_estimators(rules, network, network.n_outputs, loss=loss, seed=seed), loss=loss)
+        depth, n_outputs = len(network.boundaries), network.n_outputs
+        estimators = build_estimators(parse_rules(rule, None, depth), network, n_outputs, loss=loss, seed=seed)
+        placed = parse_inputs(rule, None, depth)
+        modules = build_inputs(placed, network, network.n_inputs if placed else 0, n_outputs, seed=seed)
+        return cls(network, estimators, synthetic_inputs=modules, loss=loss)
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the network's logits (N, n_outputs)."""
@@ -109,13 +121,28 @@ class Learner(nn.Module):
 
     def compute_gradients(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Outcome:
         """Add the gradients of one batch to ``.grad`` of every parameter; see the function ``compute_gradients``."""
-        return compute_gradients(self.network, self.placed(), X, y, loss=self.loss, watch=watch)
+        modules = self.placed_inputs()
+        return compute_gradients(
+            self.network, self.placed(), X, y, synthetic_inputs=modules, loss=self.loss, watch=watch
+        )
+
+    def tape(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Tape:
+        """Return the tape of the forward pass of one batch."""
+        segments, predicted = (
+            dict(enumerate(self.network.segments, start=1)),
+            predict_inputs(self.placed_inputs(), X, y),
+        )
+        return Tape(segments, self.placed(), self.network.input(X), count_examples(y), watch, predicted)
 
     def placed(self) -> dict[tuple[int, ...], Estimator]:
         """Return the estimators, keyed by the tuple of boundaries that each serves."""
         return {
             tuple(map(int, name.split("_"))): cast(Estimator, estimator) for name, estimator in self.estimators.items()
         }
+
+    def placed_inputs(self) -> dict[int, SyntheticInput]:
+        """Return the synthetic inputs by boundary."""
+        return {int(k): cast(SyntheticInput, module) for k, module in self.synthetic_inputs.items()}
 
 
 _AVAILABLE_BEFORE_BACKWARD = frozenset({"activation", "labels", "error", "true_gradient"})
@@ -202,9 +229,10 @@ def build_learner(
             "that the model describes, or neither."
         )
     network = network or _built_in(config, (shape,) if isinstance(shape, int) else tuple(shape), n_outputs)
-    rules = config.rules_at(len(network.boundaries))
-    estimators = build_estimators(rules, network, n_outputs, loss=config.loss, seed=config.seed)
-    return Learner(network, estimators, loss=config.loss, together=together, started=started)
+    depth, n_inputs = len(network.boundaries), math.prod((shape,) if isinstance(shape, int) else shape)
+    estimators = build_estimators(config.rules_at(depth), network, n_outputs, loss=config.loss, seed=config.seed)
+    modules = build_inputs(config.synthetic_inputs_at(depth), network, n_inputs, n_outputs, seed=config.seed)
+    return Learner(network, estimators, synthetic_inputs=modules, loss=config.loss, together=together, started=started)
 
 
 def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) -> Chain:
@@ -227,15 +255,23 @@ def build_estimators(
     return {k: rule.build(site_of(network, k, loss=loss, seed=seed, n_outputs=n_outputs)) for k, rule in rules.items()}
 
 
+def build_inputs(
+    placed: Mapping[int, InputRule], network: Chain, n_inputs: int, n_outputs: int, *, seed: int
+) -> dict[int, SyntheticInput]:
+    """Return the synthetic input at each boundary that has one."""
+    return {k: each.build(site_of(network, k, seed=seed, n_outputs=n_outputs), n_inputs) for k, each in placed.items()}
+
+
 def build_optimizer(learner: Learner, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the optimizer, with one parameter group for the network and one for the estimators.
+    """Return the optimizer, with one parameter group for the network and one for estimators and synthetic inputs.
 
     Raises
     ------
     ValueError
         If nothing of the learner can be trained, or the optimizer has no weight decay and the configuration has.
     """
-    optimizer = optimizer_of(config, learner.network.parameters(), learner.estimators.parameters())
+    of_rules = (*learner.estimators.parameters(), *learner.synthetic_inputs.parameters())
+    optimizer = optimizer_of(config, learner.network.parameters(), of_rules)
     if optimizer is None:
         raise ValueError("The network has no parameters, so there is nothing to train.")
     return optimizer

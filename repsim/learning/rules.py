@@ -1,16 +1,17 @@
-"""Rules as text: the estimators of a network, their options and their boundaries."""
+"""Rules as text: the estimators and synthetic inputs of a network, their options and their boundaries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from repsim.learning.estimators import ESTIMATORS, Estimator, Observed, Site
+from repsim.learning.inputs import SyntheticInput
 from repsim.learning.streams import stream
 from repsim.settings import Setting
 
-__all__ = ["Rule", "choose_boundaries", "is_observable", "parse_rules"]
+__all__ = ["InputRule", "Rule", "choose_boundaries", "is_observable", "parse_inputs", "parse_rules"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,18 @@ class Rule:
         return Observed(estimator) if self.observe else estimator
 
 
+@dataclass(frozen=True)
+class InputRule:
+    """The options of a synthetic input that differ from their defaults, already checked."""
+
+    options: dict[str, Any]
+
+    def build(self, site: Site, n_inputs: int) -> SyntheticInput:
+        """Return the module for a site; its initial values depend only on the seed and the boundary."""
+        generator = stream(site.seed, "synthetic input", site.boundary)
+        return SyntheticInput(site, n_inputs, generator=generator, **self.options)
+
+
 def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule]:
     """Return the rule at each boundary that a text names; all other boundaries use backprop.
 
@@ -46,7 +59,7 @@ def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule
     text : str
         ``NAME[:option=value[,option=value]][@boundaries]``. Several rules are joined by " + "; where two of them name
         the same boundary, the later one applies. Every rule that chooses its own gradient also has the option
-        ``observe=true``.
+        ``observe=true``. The part ``synthetic-input`` chooses no gradient; ``parse_inputs`` reads it.
     boundaries : str or None
         Boundaries for rules given without @; see ``choose_boundaries``. With None each rule uses its own default:
         "middle" for synthetic gradients, "all" for the others.
@@ -69,6 +82,40 @@ def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule
     Rule(name='synthetic-gradient', options={'hidden_layers': 1}, observe=False)
     """
     at: dict[int, Rule] = {}
+    for rule, chosen in _parts(text, boundaries, depth):
+        if isinstance(rule, Rule):
+            at |= dict.fromkeys(chosen, rule)
+    return {k: rule for k, rule in sorted(at.items()) if rule.name != "backprop"}
+
+
+def parse_inputs(text: str, boundaries: str | None, depth: int) -> dict[int, InputRule]:
+    """Return the synthetic input at each boundary where a text places one, in ascending order.
+
+    Parameters
+    ----------
+    text, boundaries, depth
+        As for ``parse_rules``. A part ``synthetic-input[:option=value,...][@boundaries]`` combines with any rule at the
+        same boundary; of two such parts the later one applies.
+
+    Raises
+    ------
+    ValueError
+        As for ``parse_rules``.
+
+    Examples
+    --------
+    >>> parse_inputs("synthetic-gradient@2 + synthetic-input:hidden_layers=1@2", None, depth=4)
+    {2: InputRule(options={'hidden_layers': 1})}
+    """
+    at: dict[int, InputRule] = {}
+    for rule, chosen in _parts(text, boundaries, depth):
+        if isinstance(rule, InputRule):
+            at |= dict.fromkeys(chosen, rule)
+    return dict(sorted(at.items()))
+
+
+def _parts(text: str, boundaries: str | None, depth: int) -> Iterator[tuple[Rule | InputRule, tuple[int, ...]]]:
+    """Yield each part of a text with its boundaries."""
     if boundaries is not None and all("@" in part for part in text.split(" + ")):
         raise ValueError(
             f"boundaries is '{boundaries}', but every rule of '{text}' names its boundaries after an @. Leave out "
@@ -76,18 +123,18 @@ def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule
         )
     for part in text.split(" + "):
         described, at_sign, where = part.strip().partition("@")
-        rule = _parse_rule(described)
-        by_default = ESTIMATORS[rule.name].places if boundaries is None else boundaries
-        chosen = choose_boundaries(where if at_sign else by_default, depth)
-        at |= dict.fromkeys(chosen, rule)
-    return {k: rule for k, rule in sorted(at.items()) if rule.name != "backprop"}
+        rule, kind = _parse_part(described)
+        by_default = kind.places if boundaries is None else boundaries
+        yield rule, choose_boundaries(where if at_sign else by_default, depth)
 
 
-def _parse_rule(text: str) -> Rule:
+def _parse_part(text: str) -> tuple[Rule | InputRule, type[Estimator] | type[SyntheticInput]]:
     name, colon, assignments = text.partition(":")
-    if name not in ESTIMATORS:
-        raise ValueError(f"Unknown rule '{name}'. Choose one of: {', '.join(ESTIMATORS)}.")
-    known = {option.name: option for option in (*ESTIMATORS[name].Options.settings(), _OBSERVE)}
+    kinds: dict[str, type[Estimator] | type[SyntheticInput]] = {**ESTIMATORS, SyntheticInput.name: SyntheticInput}
+    if name not in kinds:
+        raise ValueError(f"Unknown rule '{name}'. Choose one of: {', '.join(kinds)}.")
+    of_all = (_OBSERVE,) if name in ESTIMATORS else ()
+    known = {option.name: option for option in (*kinds[name].Options.settings(), *of_all)}
     options: dict[str, Any] = {}
     for assignment in assignments.split(",") if colon else ():
         key, equals, value = (part.strip() for part in assignment.partition("="))
@@ -107,10 +154,10 @@ def _parse_rule(text: str) -> Rule:
             "above. Remove observe=true."
         )
     try:
-        ESTIMATORS[name].Options(**options)
+        kinds[name].Options(**options)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return Rule(name, options, observe)
+    return (Rule(name, options, observe) if name in ESTIMATORS else InputRule(options)), kinds[name]
 
 
 def is_observable(name: str) -> bool:

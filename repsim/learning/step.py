@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from repsim.learning.estimators import Estimator
+from repsim.learning.inputs import SyntheticInput, predict_inputs
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
 from repsim.learning.tape import Tape
@@ -29,12 +30,18 @@ class Outcome:
     gradients : dict of int to Tensor
         g_k at each boundary, per example, if ``watch`` is True, otherwise empty. Where an estimator is only observed,
         the gradient that it would have chosen.
+    input_losses : dict of int to Tensor
+        Loss of each synthetic input, by boundary, shape (*lead).
+    input_errors : dict of int to Tensor
+        ‖ĥ_k − h_k‖ / ‖h_k‖ over all examples and units, by boundary, shape (*lead), if ``watch`` is True.
     """
 
     loss: Tensor
     logits: Tensor
     estimator_losses: dict[int, Tensor]
     gradients: dict[int, Tensor] = field(default_factory=dict)
+    input_losses: dict[int, Tensor] = field(default_factory=dict)
+    input_errors: dict[int, Tensor] = field(default_factory=dict)
 
 
 def compute_gradients(
@@ -43,6 +50,7 @@ def compute_gradients(
     X: Tensor,
     y: Tensor,
     *,
+    synthetic_inputs: Mapping[int, SyntheticInput] | None = None,
     loss: str = "log_loss",
     watch: bool = False,
 ) -> Outcome:
@@ -64,12 +72,19 @@ def compute_gradients(
     X : Tensor, shape (*lead, N, n_features)
     y : Tensor, shape (*lead, N)
         Classes (int64), or regression targets (*lead, N, n_outputs).
+    synthetic_inputs : mapping of int to SyntheticInput, optional
+        By boundary. The segments above such a boundary train on the prediction of h_k from the stimulus, and everything
+        that comes from above, such as t_k, was computed there; the estimator sees the activation from below. Batch
+        norms update their statistics from the input on which they train.
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     watch : bool, default False
         Whether to return the gradients at all boundaries. It does not change the update, bit for bit.
     """
     segments = dict(enumerate(network.segments, start=1))
-    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch)
-    value = tape.descend_from_loss(y, loss)
-    return Outcome(value, tape.output.detach(), tape.teach(), tape.gradients() if watch else {})
+    modules = synthetic_inputs or {}
+    predicted = predict_inputs(modules, X, y)
+    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch, predicted)
+    value, losses = tape.descend_from_loss(y, loss), tape.teach()
+    of_inputs, errors = tape.teach_inputs(modules), tape.input_errors(modules) if watch else {}
+    return Outcome(value, tape.output.detach(), losses, tape.gradients() if watch else {}, of_inputs, errors)

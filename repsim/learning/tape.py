@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repsim.learning.estimators import Estimator, Signals
+from repsim.learning.inputs import SyntheticInput
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks.true_gradient import apply_without_side_effects, true_gradients_from
 from repsim.learning.streams import drawing_again, drawn_so_far
@@ -34,6 +35,8 @@ class Tape:
         Number of examples N in the batch.
     watch : bool, default False
         See ``compute_gradients``.
+    predicted : mapping of int to Tensor, optional
+        Predictions of synthetic inputs, by the boundary between these segments above which they replace h_k.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class Tape:
         X: Tensor,
         n_examples: int,
         watch: bool = False,
+        predicted: Mapping[int, Tensor] | None = None,
     ) -> None:
+        self._predicted = dict(predicted or {})
         self._segments, self._n, self._watch = dict(segments), n_examples, watch
         self._placed = {key if isinstance(key, tuple) else (key,): each for key, each in estimators.items()}
         self._alone = {ks[0]: estimator for ks, estimator in self._placed.items() if len(ks) == 1}
         self._cuts = self._find_cuts()
-        self._below: dict[int, Tensor] = {}  # h_k as a leaf: the input of the span above cut k
+        self._below: dict[int, Tensor] = {}  # h_k, or its prediction, as a leaf: the input of the span above cut k
         self._h: dict[int, Tensor] = {}  # h_k, the output of segment k, with its graph
         self._g: dict[int, Tensor] = {}  # g_k at cut k
         self._true: dict[int, Tensor] = {}  # N · ∂L/∂h_k, where an estimator needs it
@@ -60,7 +65,7 @@ class Tape:
             if k - 1 == self._lowest_true:
                 self._drawn = drawn_so_far(X.device)
             if k - 1 in self._cuts:
-                h = self._below[k - 1] = h.detach().requires_grad_()
+                h = self._below[k - 1] = self._predicted.get(k - 1, h).detach().requires_grad_()
             estimator = self._alone.get(k - 1)
             h = self._h[k] = segment(h) if estimator is None else estimator.through(segment, h)
             if watch and h.requires_grad:
@@ -128,6 +133,18 @@ class Tape:
             torch.autograd.backward(learning)  # the parameters of different boundaries are disjoint
         return dict(sorted(losses.items()))
 
+    def teach_inputs(self, modules: Mapping[int, SyntheticInput]) -> dict[int, Tensor]:
+        """Add the gradients of the losses of synthetic inputs to ``.grad`` of their parameters; return the losses."""
+        losses = {k: module.loss(self._predicted[k], self._h[k]) for k, module in modules.items()}
+        if losses:
+            torch.autograd.backward([loss.sum() for loss in losses.values()])
+        return {k: loss.detach() for k, loss in losses.items()}
+
+    @torch.no_grad()
+    def input_errors(self, modules: Mapping[int, SyntheticInput]) -> dict[int, Tensor]:
+        """Return the relative error of each synthetic input."""
+        return {k: module.relative_error(self._predicted[k], self._h[k]) for k, module in modules.items()}
+
     def gradients(self) -> dict[int, Tensor]:
         """Return g_k, per example, at every boundary between these segments.
 
@@ -144,7 +161,7 @@ class Tape:
 
     def _find_cuts(self) -> list[int]:
         """Return the boundaries at which the chain is cut, in ascending order."""
-        cuts = {min(self._segments) - 1} - {0}
+        cuts = ({min(self._segments) - 1} | self._predicted.keys()) - {0}
         for ks, estimator in self._placed.items():
             if not estimator.passes_target_unchanged:
                 cuts |= {k + up for k in ks for up in ((0, 1) if estimator.needs & _ABOVE else (0,))}
@@ -160,7 +177,7 @@ class Tape:
         estimator = self._alone[k]
         needs = estimator.needs
         signals = Signals(
-            self._below[k].detach(),
+            self._h[k].detach(),
             y,
             target=self._target(k) if "target" in needs else None,
             error=error if "error" in needs else None,
@@ -180,7 +197,7 @@ class Tape:
             return {}
         above = {k: segment for k, segment in self._segments.items() if k > lowest}
         with drawing_again(self._drawn, y.device):
-            return true_gradients_from(self._below[lowest], above, y, loss)
+            return true_gradients_from(self._h[lowest], above, y, loss)
 
     def _influence(self, k: int) -> Tensor | None:
         if k not in self._alone or "influence" not in self._alone[k].needs:
@@ -191,8 +208,8 @@ class Tape:
     def _signals_of_stack(
         self, ks: tuple[int, ...], estimator: Estimator, y: Tensor | None, error: Tensor | None
     ) -> Signals:
-        axis = self._below[ks[0]].ndim - len(estimator.site.shape) - 1
-        h = torch.stack([self._below[k].detach() for k in ks], dim=axis)
+        axis = self._h[ks[0]].ndim - len(estimator.site.shape) - 1
+        h = torch.stack([self._h[k].detach() for k in ks], dim=axis)
         labels, error = (None if each is None else each.unsqueeze(axis) for each in (y, error))
         needs_true = "true_gradient" in estimator.needs
         true = torch.stack([self._true[k] for k in ks], dim=axis) if needs_true else None

@@ -75,6 +75,8 @@ class Step:
     diagnoses : dict of int to Diagnosis
         Comparison of the chosen with the true gradient before the update, by boundary; empty except at the steps in
         ``diagnosed``.
+    input_losses : dict of int to float
+        Loss of each synthetic input, by boundary.
     """
 
     step: int
@@ -83,6 +85,7 @@ class Step:
     accuracy: float
     estimator_losses: dict[int, float]
     diagnoses: dict[int, Diagnosis] = field(default_factory=dict)
+    input_losses: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -214,12 +217,15 @@ def propagate(
             true = true_gradients(learner.network, X, y, loss=learner.loss)
     outcome = learner.compute_gradients(X, y, watch=diagnosed)
     diagnoses = diagnose(outcome.gradients, true, lead=outcome.loss.ndim)
-    numbers = [outcome.loss, accuracies(outcome.logits, y), *outcome.estimator_losses.values()]
+    learned = (outcome.estimator_losses, outcome.input_losses)
+    numbers = [outcome.loss, accuracies(outcome.logits, y), *(each for losses in learned for each in losses.values())]
     columns = torch.stack([each.flatten() for each in numbers], dim=1).tolist()  # one transfer for all
     records: list[Step | Diverged] = []
     for i, (loss, accuracy, *rest) in enumerate(columns):
-        losses = dict(zip(outcome.estimator_losses, rest, strict=True))
-        record = Step(step, epoch, loss, accuracy, losses, {k: each[i] for k, each in diagnoses.items()})
+        losses = dict(zip(outcome.estimator_losses, rest, strict=False))
+        of_inputs = dict(zip(outcome.input_losses, rest[len(losses) :], strict=True))
+        found = {k: each[i] for k, each in diagnoses.items()}
+        record = Step(step, epoch, loss, accuracy, losses, found, of_inputs)
         records.append(_divergence(record) or record)
     return records
 
@@ -253,6 +259,7 @@ def _divergence(record: Step) -> Diverged | None:
     """Return the error that names the first loss that is not finite, or None."""
     losses = [("", record.loss)]
     losses += [(f" of the estimator at boundary {k}", loss) for k, loss in record.estimator_losses.items()]
+    losses += [(f" of the synthetic input at boundary {k}", loss) for k, loss in record.input_losses.items()]
     return next((Diverged(record.step, loss, whose) for whose, loss in losses if not math.isfinite(loss)), None)
 
 

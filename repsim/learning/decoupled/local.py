@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
 from repsim.learning.config import TrainingConfig
-from repsim.learning.decoupled.stages import Stage, describe_rule, one_update, split_into_stages
+from repsim.learning.decoupled.stages import Guess, Learned, Stage, describe_rule, one_update, split_into_stages
 from repsim.learning.learner import Learner
 from repsim.learning.losses import count_examples
 from repsim.learning.step import Outcome
@@ -22,6 +23,9 @@ class LocalLearner:
     activation and the labels. Each stage updates before the next stage runs its forward pass. The gradient that the
     next stage passes down then trains the estimator between them. The results equal those of the synchronous step.
 
+    A stage above a synthetic input trains on its prediction, and so do the stages that follow it up to the next
+    synthetic input: they run before the stages below. When these have run, the synthetic input learns.
+
     Parameters
     ----------
     learner : Learner
@@ -34,9 +38,9 @@ class LocalLearner:
     ----------
     stages : tuple of Stage
         From the input to the output.
-    optimizers : tuple of pairs of torch.optim.Optimizer
-        For each stage, the optimizer of its segments and inner estimators, and the optimizer of the estimator above
-        it. Either is None if it has no parameters.
+    optimizers : tuple of triples of torch.optim.Optimizer
+        For each stage, the optimizers of its segments and what learns between them, of the estimator above it, and of
+        the synthetic input below it. Each is None if it has no parameters.
 
     Raises
     ------
@@ -61,7 +65,7 @@ class LocalLearner:
         self.optimizers = tuple(stage.optimizers(config) for stage in self.stages)
 
     def step(self, X: Tensor, y: Tensor | None) -> Outcome:
-        """Update all stages, from the input to the output, and the estimators between them.
+        """Update all stages, and the estimators and synthetic inputs between them.
 
         Parameters
         ----------
@@ -81,22 +85,61 @@ class LocalLearner:
         """
         if y is None:
             raise _missing_labels(self.stages)
-        n_examples = count_examples(y)
-        losses: dict[int, Tensor] = {}
-        h, guess = X, None
-        for number, (stage, (own, _)) in enumerate(zip(self.stages, self.optimizers, strict=True)):
-            tape = stage(h, n_examples)
-            h = tape.output.detach()
-            above = None if stage.is_top else stage.guess(h, y)
-            with one_update(own):
-                value, learned = stage.learn(tape, y, above.gradient if above else None)
-            losses |= learned
-            if guess is not None:
-                with one_update(self.optimizers[number - 1][1]):
-                    losses |= self.stages[number - 1].teach(guess, tape.target_below())
-            guess = above
-        assert value is not None  # the last stage is the top
-        return Outcome(value, h, dict(sorted(losses.items())))
+        update = _Update(self, X, y)
+        starts = [number for number, stage in enumerate(self.stages) if number == 0 or stage.below is not None]
+        for first, end in reversed(list(pairwise([*starts, len(self.stages)]))):
+            for number in range(first, end):
+                update.run(number)
+        return update.outcome()
+
+
+class _Update:
+    """One update of all stages, in any order in which a stage without a synthetic input follows the one below."""
+
+    def __init__(self, local: LocalLearner, X: Tensor, y: Tensor) -> None:
+        self._stages, self._optimizers, self._X, self._y = local.stages, local.optimizers, X, y
+        self._h: dict[int, Tensor] = {-1: X}  # output of each stage
+        self._predicted: dict[int, Tensor] = {}  # input of a stage that has a synthetic one
+        self._guesses: dict[int, Guess] = {}
+        self._targets: dict[int, Tensor] = {}  # that a stage passes down
+        self._learned: list[Learned] = []
+
+    def run(self, number: int) -> None:
+        """Update one stage, and what learns at those of its boundaries of which both sides have run."""
+        stage, y = self._stages[number], self._y
+        if stage.below is not None:
+            self._predicted[number] = stage.below(self._X, y)
+        h = self._predicted[number].detach() if number in self._predicted else self._h[number - 1]
+        tape = stage(h, count_examples(y), self._X, y)
+        h = self._h[number] = tape.output.detach()
+        if not stage.is_top:
+            self._guesses[number] = stage.guess(h, y)
+        with one_update(self._optimizers[number][0]):
+            gradient = None if stage.is_top else self._guesses[number].gradient
+            self._learned.append(stage.learn(tape, y, gradient))
+        if number > 0:
+            self._targets[number] = tape.target_below()
+        for above in (number, number + 1):
+            if above in self._targets and above - 1 in self._guesses:
+                self._teach(above)
+
+    def _teach(self, above: int) -> None:
+        """Teach the estimator and the synthetic input between a stage and the one below."""
+        of_inputs: dict[int, Tensor] = {}
+        with one_update(self._optimizers[above - 1][1]):
+            losses = self._stages[above - 1].teach(self._guesses[above - 1], self._targets[above])
+        if above in self._predicted:
+            with one_update(self._optimizers[above][2]):
+                of_inputs = self._stages[above].teach_input(self._predicted[above], self._h[above - 1])
+        self._learned.append(Learned(None, losses, of_inputs))
+
+    def outcome(self) -> Outcome:
+        """Return the outcome, once all stages have run."""
+        (loss,) = (each.loss for each in self._learned if each.loss is not None)
+        losses = {k: loss for each in self._learned for k, loss in each.estimator_losses.items()}
+        of_inputs = {k: loss for each in self._learned for k, loss in each.input_losses.items()}
+        logits = self._h[len(self._stages) - 1]
+        return Outcome(loss, logits, dict(sorted(losses.items())), input_losses=dict(sorted(of_inputs.items())))
 
 
 def _missing_labels(stages: Sequence[Stage]) -> ValueError:

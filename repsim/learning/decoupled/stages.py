@@ -1,4 +1,4 @@
-"""Stages: consecutive segments that learn together, and the estimator at the boundary above them."""
+"""Stages: consecutive segments that learn together, with the estimator above and the synthetic input below them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, locks
+from repsim.learning.inputs import SyntheticInput, predict_inputs
 from repsim.learning.learner import Learner
 from repsim.learning.optimizers import optimizer_of
 from repsim.learning.tape import Tape
 from repsim.learning.training import set_rates
 
-Optimizers = tuple[torch.optim.Optimizer | None, torch.optim.Optimizer | None]
+Optimizer = torch.optim.Optimizer
+Optimizers = tuple[Optimizer | None, Optimizer | None, Optimizer | None]
 
 __all__ = [
     "Guess",
+    "Learned",
     "Stage",
     "check_not_clipped",
     "describe_rule",
@@ -51,8 +54,17 @@ class Guess:
     signals: Signals
 
 
+@dataclass(frozen=True)
+class Learned:
+    """Losses of one update of a stage, by boundary; ``loss``, shape (*lead), is None except in the top stage."""
+
+    loss: Tensor | None
+    estimator_losses: dict[int, Tensor]
+    input_losses: dict[int, Tensor]
+
+
 class Stage(nn.Module):
-    """Consecutive segments that learn together, and the estimator at the boundary above them.
+    """Consecutive segments that learn together, with the estimator above and the synthetic input below them.
 
     Any rule may be used at the boundaries inside the top stage. In the other stages, rules that need the error of the
     output, or the true gradient, cannot be used.
@@ -69,6 +81,8 @@ class Stage(nn.Module):
         Estimator at the boundary above. None in the top stage, or if the stage waits for the gradient from above.
     loss : str or None
         A key of ``LOSSES`` in the top stage, None in the others.
+    synthetic_inputs : mapping of int to SyntheticInput, default empty
+        By boundary: between these segments, and at the boundary below them if their input is predicted.
     """
 
     def __init__(
@@ -78,8 +92,12 @@ class Stage(nn.Module):
         inner: Mapping[int, Estimator],
         above: Estimator | None,
         loss: str | None,
+        synthetic_inputs: Mapping[int, SyntheticInput] | None = None,
     ) -> None:
         super().__init__()
+        modules = dict(synthetic_inputs or {})
+        self.below = modules.pop(min(segments) - 1, None)
+        self.inner_inputs = nn.ModuleDict({str(k): module for k, module in modules.items()})
         self.entrance, self.above, self.loss = entrance, above, loss
         self.numbers = tuple(segments)
         self.segments = nn.ModuleList(segments.values())
@@ -100,10 +118,20 @@ class Stage(nn.Module):
         """Whether the stage holds the output segment."""
         return self.loss is not None
 
-    def forward(self, X: Tensor, n_examples: int) -> Tape:
-        """Return the tape of a batch of ``n_examples``; its ``output`` is the input of the next stage."""
+    @property
+    def reads_stimuli(self) -> bool:
+        """Whether a synthetic input of the stage predicts from the stimuli."""
+        return self.below is not None or len(self.inner_inputs) > 0
+
+    def forward(self, h: Tensor, n_examples: int, X: Tensor | None, y: Tensor) -> Tape:
+        """Return the tape of a batch of ``n_examples``; its ``output`` is the input of the next stage.
+
+        ``h`` is the input of the first segment, and X and y are the stimuli and labels, for synthetic inputs between
+        the segments; X may be None if there are none.
+        """
         segments = dict(zip(self.numbers, self.segments, strict=True))
-        return Tape(segments, self._inner(), self.entrance(X), n_examples)
+        predicted = {} if X is None else predict_inputs(self._inner_inputs(), X, y)
+        return Tape(segments, self._inner(), self.entrance(h), n_examples, predicted=predicted)
 
     def estimators(self) -> dict[int, Estimator]:
         """Return the estimators by boundary, including the one above the stage."""
@@ -116,16 +144,24 @@ class Stage(nn.Module):
         chosen = self.above.gradient(signals)
         return Guess(chosen.detach(), self.above.proposal(chosen, signals), signals)
 
-    def learn(self, tape: Tape, y: Tensor, gradient: Tensor | None) -> tuple[Tensor | None, dict[int, Tensor]]:
-        """Add the gradients of a batch to ``.grad`` of the segments' and the inner estimators' parameters.
+    def learn(self, tape: Tape, y: Tensor, gradient: Tensor | None) -> Learned:
+        """Add the gradients of a batch to ``.grad`` of the segments and of what learns between them.
 
-        Return the mean loss, shape (*lead), in the top stage and None in the others, and the losses of the inner
-        estimators by boundary. ``gradient`` is per example, at the boundary above; None in the top stage.
+        ``gradient`` is per example, at the boundary above; None in the top stage.
         """
+        loss = None
         if self.loss is not None:
-            return tape.descend_from_loss(y, self.loss), tape.teach()
-        tape.descend(y, tape.output, gradient)
-        return None, tape.teach()
+            loss = tape.descend_from_loss(y, self.loss)
+        else:
+            tape.descend(y, tape.output, gradient)
+        return Learned(loss, tape.teach(), tape.teach_inputs(self._inner_inputs()))
+
+    def teach_input(self, predicted: Tensor, h: Tensor) -> dict[int, Tensor]:
+        """Add the gradients of the loss of the synthetic input below, given h, and return that loss by boundary."""
+        assert self.below is not None
+        loss = self.below.loss(predicted, h)
+        loss.sum().backward()
+        return {self.numbers[0] - 1: loss.detach()}
 
     def teach(self, guess: Guess, target: Tensor | None) -> dict[int, Tensor]:
         """Add the gradients of the loss of the estimator above, given its target, and return that loss by boundary."""
@@ -138,9 +174,9 @@ class Stage(nn.Module):
         return {self.numbers[-1]: loss.detach()}
 
     def optimizers(self, config: TrainingConfig) -> Optimizers:
-        """Return an optimizer of the segments and inner estimators, and an optimizer of the estimator above.
+        """Return an optimizer of the segments and what learns between them, of the estimator above, of the input below.
 
-        Either is None if it has no parameters.
+        Each is None if it has no parameters.
 
         Raises
         ------
@@ -148,13 +184,19 @@ class Stage(nn.Module):
             If gradients are clipped, which takes those of the whole network.
         """
         check_not_clipped(config)
-        above = () if self.above is None else self.above.parameters()
-        return optimizer_of(config, self.segments.parameters(), self.inner.parameters()), optimizer_of(
-            config, (), above
+        inner = (*self.inner.parameters(), *self.inner_inputs.parameters())
+        above, below = (() if each is None else each.parameters() for each in (self.above, self.below))
+        return (
+            optimizer_of(config, self.segments.parameters(), inner),
+            optimizer_of(config, (), above),
+            optimizer_of(config, (), below),
         )
 
     def _inner(self) -> dict[int, Estimator]:
         return {k: cast(Estimator, estimator) for k, estimator in zip(self._boundaries, self.inner, strict=True)}
+
+    def _inner_inputs(self) -> dict[int, SyntheticInput]:
+        return {int(k): cast(SyntheticInput, module) for k, module in self.inner_inputs.items()}
 
 
 _OF_THE_TOP = {"error": "the error of the output", "true_gradient": "the true gradient"}  # only the top stage has them
@@ -183,7 +225,8 @@ def split_into_stages(learner: Learner, cuts: Sequence[int] | None = None) -> tu
     """Split a learner into stages, which share its modules.
 
     By default the cuts are all boundaries whose estimators are unlocked. Any other cut must be at a boundary where
-    backprop is used; the stage below then waits for the gradient. The learner is built with ``together=False``.
+    backprop is used; the stage below then waits for the gradient. The learner is built with ``together=False``. A
+    stage above a synthetic input does not wait for the stage below.
     """
     estimators = _single_estimators(learner)
     boundaries = learner.network.boundaries
@@ -202,6 +245,7 @@ def split_into_stages(learner: Learner, cuts: Sequence[int] | None = None) -> tu
                 {k: each for k, each in estimators.items() if low < k < high},
                 None if above is None or isinstance(above, Backprop) else above,
                 learner.loss if high == len(segments) else None,
+                {k: each for k, each in learner.placed_inputs().items() if low <= k < high},
             )
         )
     return tuple(stages)

@@ -54,6 +54,7 @@ class Chain(nn.Module):
         self.hidden = nn.ModuleDict({str(k): segment for k, segment in enumerate(hidden, start=1)})
         self.output = output
         self._shapes = None if shapes is None else tuple(_as_tuple(shape) for shape in shapes)
+        self._n_inputs: int | None = None
         self._n_outputs: int | None = None
 
     @classmethod
@@ -123,6 +124,7 @@ class Chain(nn.Module):
         if example is not None:
             rows = _at_least_two(chain.input(example))
             chain._shapes, chain._n_outputs = _frozen(measure(segments, rows))
+            chain._n_inputs = rows[0].numel()
             if isinstance(module, nn.Module):
                 check_equal_outputs(module, segments, rows)
         return chain
@@ -137,7 +139,9 @@ class Chain(nn.Module):
             and differ.
         """
         parts = [{name: segment} for name, segment in zip(self._names(), self.segments, strict=True)]
-        shapes, self._n_outputs = _frozen(measure(parts, _at_least_two(self.input(example))))
+        rows = _at_least_two(self.input(example))
+        shapes, self._n_outputs = _frozen(measure(parts, rows))
+        self._n_inputs = rows[0].numel()
         if self._shapes not in (None, shapes):
             raise ValueError(f"The shapes at the boundaries are {shapes}, but the chain was given {self._shapes}.")
         self._shapes, self.is_own = shapes, True
@@ -155,6 +159,13 @@ class Chain(nn.Module):
         if self._n_outputs is None:
             raise ValueError("The number of outputs is unknown; give Chain.of an example, such as X[:2].")
         return self._n_outputs
+
+    @property
+    def n_inputs(self) -> int:
+        """The number of inputs per example of a chain that was measured."""
+        if self._n_inputs is None:
+            raise ValueError("The number of inputs is unknown; give Chain.of an example, such as X[:2].")
+        return self._n_inputs
 
     @property
     def segments(self) -> tuple[nn.Module, ...]:

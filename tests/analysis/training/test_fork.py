@@ -39,6 +39,7 @@ SOURCES: Mapping[str, dict[str, Any]] = {
     "mixed": {"rule": "noise@1,2 + synthetic-gradient:hidden_layers=1@3", "schedule": "cosine"},
     "observed": {"rule": f"{SG}:observe=true", "boundaries": "all"},
     "conv": {"network": "conv", "width": 4, "rule": f"{SG}@1,3 + feedback-alignment@2"},
+    "unlocked": {"rule": f"{SG}@1,2 + synthetic-input:hidden_layers=1@2"},
     "momentum": {"optimizer": "momentum", "rule": f"{SG}:hidden_layers=1", "boundaries": "all"},
 }
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repsim.learning import ESTIMATORS, Observed, Rule, Site, choose_boundaries, parse_rules
+from repsim.learning import ESTIMATORS, InputRule, Observed, Rule, Site, choose_boundaries, parse_inputs, parse_rules
 
 derandomized = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 DFA, SG = "direct-feedback-alignment", "synthetic-gradient"
@@ -18,6 +18,16 @@ def test_a_name_alone_is_a_rule_with_default_options_and_boundaries() -> None:
     assert parse_rules(SG, None, 4) == {2: Rule(SG, {})}
     assert parse_rules("noise", None, 3) == dict.fromkeys((1, 2, 3), Rule("noise", {}))
     assert parse_rules("noise", "1,3", 3) == dict.fromkeys((1, 3), Rule("noise", {}))
+
+
+def test_a_synthetic_input_combines_with_any_rule_at_its_boundary() -> None:
+    text = f"synthetic-input@1,2 + {SG}@2 + synthetic-input:hidden_layers=1,label_conditioned=true@2"
+    assert parse_rules(text, None, 3) == {2: Rule(SG, {})}
+    options = {"hidden_layers": 1, "label_conditioned": True}
+    assert parse_inputs(text, None, 3) == {1: InputRule({}), 2: InputRule(options)}
+    assert list(parse_inputs("synthetic-input + noise", None, 6)) == [3]
+    assert list(parse_inputs("synthetic-input + noise@1", "2,5", 6)) == [2, 5]
+    assert parse_inputs("noise", None, 6) == {}
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -67,11 +77,14 @@ def test_observe_is_an_option_of_rules_that_choose_a_gradient() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sg", "Unknown rule 'sg'. Choose one of: " + ", ".join(ESTIMATORS) + "."),
-        ("", "Unknown rule ''. Choose one of: " + ", ".join(ESTIMATORS) + "."),
-        ("Backprop", "Unknown rule 'Backprop'. Choose one of: " + ", ".join(ESTIMATORS) + "."),
-        ("noise + ", "Unknown rule ''. Choose one of: " + ", ".join(ESTIMATORS) + "."),
-        ("noise+kickback", "Unknown rule 'noise+kickback'. Choose one of: " + ", ".join(ESTIMATORS) + "."),
+        ("sg", "Unknown rule 'sg'. Choose one of: " + ", ".join([*ESTIMATORS, "synthetic-input"]) + "."),
+        ("", "Unknown rule ''. Choose one of: " + ", ".join([*ESTIMATORS, "synthetic-input"]) + "."),
+        ("Backprop", "Unknown rule 'Backprop'. Choose one of: " + ", ".join([*ESTIMATORS, "synthetic-input"]) + "."),
+        ("noise + ", "Unknown rule ''. Choose one of: " + ", ".join([*ESTIMATORS, "synthetic-input"]) + "."),
+        (
+            "noise+kickback",
+            "Unknown rule 'noise+kickback'. Choose one of: " + ", ".join([*ESTIMATORS, "synthetic-input"]) + ".",
+        ),
         ("noise:", "Rule 'noise:' is not understood at ''; expected NAME:option=value,option=value."),
         ("noise:scale", "Rule 'noise:scale' is not understood at 'scale'; expected NAME:option=value,option=value."),
         ("noise:scale=", "Rule 'noise:scale=' is not understood at 'scale='; expected NAME:option=value,option=value."),
@@ -106,6 +119,15 @@ def test_observe_is_an_option_of_rules_that_choose_a_gradient() -> None:
         (
             "sign-symmetric:magnitude=big",
             "sign-symmetric: Unknown magnitude 'big'. Choose one of: uniform, fixed, resampled.",
+        ),
+        (
+            "synthetic-input:observe=true@1",
+            "Rule synthetic-input has no option 'observe'. Choose one of: hidden_layers, hidden_width, "
+            "label_conditioned.",
+        ),
+        (
+            "synthetic-input:hidden_layers=-1@1",
+            "synthetic-input: hidden_layers is -1; expected a whole number of 0 or more.",
         ),
         ("kickback:error=mean", "kickback: Unknown error 'mean'. Choose one of: true-class, sum."),
     ],

@@ -40,6 +40,7 @@ RULES = [
     "noise:observe=true",
     f"{SG},observe=true@1,2 + target-propagation:observe=true@3",
     "noise@1 + target-propagation@2 + sign-symmetric:magnitude=resampled@3",
+    "synthetic-gradient@1,2 + synthetic-input@2 + synthetic-input:hidden_layers=1,label_conditioned=true@3",
 ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
@@ -121,7 +121,10 @@ class Receiver:
 
 
 class Mailbox:
-    """Queue of n tensors from a neighbour, which a thread receives as they arrive."""
+    """Queue of n tensors from a neighbour, which a thread receives as they arrive.
+
+    If ``room`` is given, the thread receives no more while so many of them have not been taken.
+    """
 
     def __init__(
         self,
@@ -129,12 +132,14 @@ class Mailbox:
         shape: tuple[int, ...],
         dtype: torch.dtype,
         n: int,
-        group: dist.ProcessGroup,
+        group: dist.ProcessGroup | None,
         timeout: float,
         clock: Clock,
+        *,
+        room: int = 0,
     ) -> None:
         self._timeout, self._clock = timeout, clock
-        self._arrived: SimpleQueue[Tensor | RuntimeError] = SimpleQueue()
+        self._arrived: Queue[Tensor | RuntimeError] = Queue(room)
         Thread(target=self._receive, args=(rank, shape, dtype, n, group), daemon=True).start()
 
     def has_some(self) -> bool:
@@ -156,7 +161,9 @@ class Mailbox:
             raise message
         return message
 
-    def _receive(self, rank: int, shape: tuple[int, ...], dtype: torch.dtype, n: int, group: dist.ProcessGroup) -> None:
+    def _receive(
+        self, rank: int, shape: tuple[int, ...], dtype: torch.dtype, n: int, group: dist.ProcessGroup | None
+    ) -> None:
         try:
             for _ in range(n):
                 tensor = torch.empty(shape, dtype=dtype)

@@ -66,11 +66,12 @@ def train_pipeline(
     Activations are sent up from process to process. A stage below an unlocked boundary does not wait for the stages
     above: the estimator chooses g, and the stage updates and continues with the next batch. When the target of a batch
     arrives, the estimator learns from it and from the stored activation and labels. A stage below a boundary where
-    backprop is used waits for the gradient of the batch; without unlocked boundaries the results equal those of
-    ``train``.
+    backprop is used waits for the gradient of the batch; without unlocked boundaries and synthetic inputs the results
+    equal those of ``train``. A stage above a synthetic input does not wait for the activation of a batch: it trains on
+    the prediction, and the synthetic input learns from the activation when it arrives.
 
-    With unlocked boundaries the results depend on when targets arrive, and so differ slightly from run to run. If a
-    process fails, all processes are stopped. Processes are spawned: call this function under
+    With unlocked boundaries or synthetic inputs the results depend on when targets arrive, and so differ slightly from
+    run to run. If a process fails, all processes are stopped. Processes are spawned: call this function under
     ``if __name__ == "__main__":``, with modules that can be pickled.
 
     Parameters
@@ -81,13 +82,13 @@ def train_pipeline(
         All training examples, as in ``train``, which draws the same batches.
     config : TrainingConfig
         Its ``optimizer`` and learning rates are used in addition to the settings that ``train`` uses. Every stage, and
-        every estimator at a cut, has its own optimizer. An estimator learns from a late target at the learning rate of
-        its batch.
+        every estimator and synthetic input at a cut, has its own optimizer. They learn from a late target or activation
+        at the learning rate of its batch.
     cuts : sequence of int, optional
         Boundaries between processes; by default all boundaries whose estimators are unlocked.
     in_flight : int, default 2
         Largest number of activations that may wait between two stages, 1 or more. It bounds the memory, and how many
-        batches a stage can be ahead of the next.
+        batches a stage can be ahead of the next, or above a synthetic input of the one below.
     timeout : float, default 300
         Seconds after which a process that waits for another process stops with an error.
 
@@ -157,9 +158,17 @@ def _setups(stages: Sequence[Stage], learner: Learner, settings: PipelineSetting
 def _steps(records: Sequence[StageRecord], steps_per_epoch: int) -> list[Step]:
     """Return the records of all stages as one record per batch."""
     losses: dict[int, list[float]] = {}
+    of_inputs: dict[int, list[float]] = {}
     for record in records:
         losses |= record.estimator_losses
+        of_inputs |= record.input_losses
     return [
-        Step(i + 1, i // steps_per_epoch + 1, *outcome, {k: values[i] for k, values in sorted(losses.items())})
+        Step(
+            i + 1,
+            i // steps_per_epoch + 1,
+            *outcome,
+            {k: values[i] for k, values in sorted(losses.items())},
+            input_losses={k: values[i] for k, values in sorted(of_inputs.items())},
+        )
         for i, outcome in enumerate(records[-1].outcomes)
     ]

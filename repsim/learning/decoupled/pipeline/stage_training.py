@@ -79,6 +79,7 @@ class StageRecord:
 
     outcomes: list[tuple[float, float]] = field(default_factory=list)
     estimator_losses: dict[int, list[float]] = field(default_factory=dict)
+    input_losses: dict[int, list[float]] = field(default_factory=dict)
     report: StageReport | None = None
 
     def add_outcome(self, loss: float, accuracy: float) -> None:
@@ -88,15 +89,23 @@ class StageRecord:
 
     def add_losses(self, losses: Mapping[int, Tensor]) -> None:
         """Append the losses of the estimators for a batch."""
-        for k, loss in losses.items():
-            values = self.estimator_losses.setdefault(k, [])
-            _check(len(values) + 1, float(loss), k)
-            values.append(float(loss))
+        _append(self.estimator_losses, losses, "estimator")
+
+    def add_input_losses(self, losses: Mapping[int, Tensor]) -> None:
+        """Append the losses of the synthetic inputs for a batch."""
+        _append(self.input_losses, losses, "synthetic input")
 
 
-def _check(step: int, loss: float, boundary: int | None = None) -> None:
+def _append(record: dict[int, list[float]], losses: Mapping[int, Tensor], what: str) -> None:
+    for k, loss in losses.items():
+        values = record.setdefault(k, [])
+        _check(len(values) + 1, float(loss), f" of the {what} at boundary {k}")
+        values.append(float(loss))
+
+
+def _check(step: int, loss: float, whose: str = "") -> None:
     if not isfinite(loss):
-        raise Ended(step, loss, "" if boundary is None else f" of the estimator at boundary {boundary}")
+        raise Ended(step, loss, whose)
 
 
 @dataclass(frozen=True)
@@ -110,13 +119,16 @@ class StageReport:
     seconds : float
         Total time.
     idle : dict of str to float
-        Seconds spent waiting, by reason: ``"input"`` (for an activation from below), ``"room"`` (for the stage above
-        to receive earlier activations), ``"gradient"`` (for the gradient from above; 0 below an unlocked boundary) and
-        ``"drain"`` (after the last batch, for the remaining targets of its estimator).
+        Seconds spent waiting, by reason: ``"input"`` (for an activation from below; above a synthetic input, only when
+        the stage is ``in_flight`` batches ahead of it), ``"room"`` (for the stage above to receive earlier
+        activations), ``"gradient"`` (for the gradient from above; 0 below an unlocked boundary) and ``"drain"`` (after
+        the last batch, for the remaining targets of its estimator and of its synthetic input).
     cpu : float
         Seconds of processor time. It is less than ``busy`` by the time that other programs used the processor.
     ahead : int
         Largest number of batches that were learned from, or begun, before their targets had arrived.
+    ahead_of_input : int
+        Largest number of batches begun before their activation from below had arrived; 0 without a synthetic input.
     """
 
     segments: tuple[int, ...]
@@ -124,6 +136,7 @@ class StageReport:
     idle: dict[str, float]
     cpu: float
     ahead: int
+    ahead_of_input: int = 0
 
     @property
     def idle_seconds(self) -> float:
@@ -146,7 +159,7 @@ def train_stage(rank: int, setup: StageSetup) -> StageRecord:
     torch.set_num_threads(1)
     settings = setup.settings
     y = load_file(settings.data("y"))["y"]
-    X = load_file(settings.data("X"))["X"] if rank == 0 else None
+    X = load_file(settings.data("X"))["X"] if rank == 0 or setup.stage.reads_stimuli else None
     with talk():
         down = connect(rank, setup.n_processes, settings.store, settings.timeout)
     trainer = _StageTrainer(rank, setup, X, y, down)
@@ -167,11 +180,19 @@ class _StageTrainer:
         settings, stage, config = setup.settings, setup.stage, setup.settings.config
         self._stage, self._config, self._X, self._y = stage, config, X, y
         self._target_wanted = setup.target_wanted_below
-        self._own, others = stage.optimizers(config)
+        self._own, others, of_input = stage.optimizers(config)
         n_steps = count_steps(len(y), config)
         self._clock, self._record = Clock(), StageRecord()
         below, above = ((config.batch_size, *shape) for shape in (setup.shape_below, setup.shape_above))
-        self._inputs = Receiver(rank - 1, below, settings.dtype, 0 if X is not None else n_steps, self._clock)
+        self._below: _Stimuli | _RealInput | _PredictedInput
+        if rank == 0:
+            self._below = _Stimuli()
+        elif stage.below is None:
+            self._below = _RealInput(Receiver(rank - 1, below, settings.dtype, n_steps, self._clock))
+        else:
+            room = settings.in_flight
+            arrivals = Mailbox(rank - 1, below, settings.dtype, n_steps, None, settings.timeout, self._clock, room=room)
+            self._below = _PredictedInput(stage, of_input, arrivals, self._record, room)
         self._outputs = Sender(rank + 1, None, settings.in_flight - 1, self._clock)  # the receiver holds one more
         self._targets = Sender(rank - 1, down, 1, self._clock)
         n_targets = n_steps if wants_target(stage) else 0
@@ -187,26 +208,92 @@ class _StageTrainer:
             self._learn(batch.rows, batch.factor)
         self._outputs.finish()
         self._targets.finish()
+        self._below.finish()
         self._above.finish()
         clock = self._clock
         numbers, ahead = self._stage.numbers, 0 if self._stage.is_top else self._above.ahead
-        self._record.report = StageReport(numbers, clock.seconds(), clock.idle, clock.cpu_seconds(), ahead)
+        spent = clock.seconds(), clock.idle, clock.cpu_seconds()
+        self._record.report = StageReport(numbers, *spent, ahead, self._below.ahead)
         return self._record
 
     def _learn(self, rows: Tensor, factor: float) -> None:
-        y = self._y[rows]
-        tape = self._stage(self._inputs.take() if self._X is None else self._X[rows], len(y))
+        y, X = self._y[rows], None if self._X is None else self._X[rows]
+        tape = self._stage(self._below.take(X, y, factor), len(y), X, y)
         output, gradient = tape.output.detach(), None
         if not self._stage.is_top:
             self._outputs.send(output)
             gradient = self._above.gradient(output, y, factor)
         with one_update(self._own, factor):
-            loss, estimator_losses = self._stage.learn(tape, y, gradient)
+            learned = self._stage.learn(tape, y, gradient)
             if self._target_wanted:
                 self._targets.send(tape.target_below())
-            if loss is not None:
-                self._record.add_outcome(float(loss), float(accuracies(output, y)))
-            self._record.add_losses(estimator_losses)
+            if learned.loss is not None:
+                self._record.add_outcome(float(learned.loss), float(accuracies(output, y)))
+            self._record.add_losses(learned.estimator_losses)
+            self._record.add_input_losses(learned.input_losses)
+
+
+class _Stimuli:
+    """The input of the first stage."""
+
+    ahead = 0
+
+    def take(self, X: Tensor | None, y: Tensor, factor: float) -> Tensor:
+        assert X is not None
+        return X
+
+    def finish(self) -> None:
+        """Do nothing, as nothing is outstanding."""
+
+
+class _RealInput:
+    """The activation from below, for which the stage waits."""
+
+    ahead = 0
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def take(self, X: Tensor | None, y: Tensor, factor: float) -> Tensor:
+        return self._receiver.take()
+
+    def finish(self) -> None:
+        """Do nothing, as the stage has waited for every activation."""
+
+
+class _PredictedInput:
+    """A synthetic input, which predicts at once, and learns from activations when they arrive, batch by batch."""
+
+    def __init__(
+        self, stage: Stage, optimizer: torch.optim.Optimizer | None, mailbox: Mailbox, record: StageRecord, most: int
+    ) -> None:
+        self._stage, self._optimizer, self._mailbox, self._record = stage, optimizer, mailbox, record
+        self._most = most  # batches ahead of the stage below
+        self._waiting: deque[tuple[Tensor, Tensor, float]] = deque()
+        self.ahead = 0
+
+    def take(self, X: Tensor | None, y: Tensor, factor: float) -> Tensor:
+        while self._waiting and self._mailbox.has_some():
+            self._teach_first(self._mailbox.take())
+        while len(self._waiting) >= self._most:
+            self._teach_first(self._mailbox.wait("input"))
+        assert X is not None
+        self._waiting.append((X, y, factor))
+        self.ahead = max(self.ahead, len(self._waiting))
+        return self._predict(X, y).detach()
+
+    def finish(self) -> None:
+        while self._waiting:
+            self._teach_first(self._mailbox.wait("drain"))
+
+    def _teach_first(self, h: Tensor) -> None:
+        X, y, factor = self._waiting.popleft()
+        with one_update(self._optimizer, factor):
+            self._record.add_input_losses(self._stage.teach_input(self._predict(X, y), h))
+
+    def _predict(self, X: Tensor, y: Tensor) -> Tensor:
+        assert self._stage.below is not None
+        return self._stage.below(X, y)
 
 
 class _LockedBoundary:

@@ -39,6 +39,8 @@ CHAINS = {
     "prop below": "synthetic-gradient-prop@1 + bp-lambda@2 + synthetic-gradient@3",
     "error at the top": "synthetic-gradient@2 + direct-feedback-alignment@3 + kickback@4",
     "true gradient at the top": "synthetic-gradient@2 + disturbed-gradient@3,4",
+    "unlocked forward too": "synthetic-gradient@1-3 + synthetic-input@1,3",
+    "predicted within a stage": "decoupled-greedy@1 + synthetic-input:label_conditioned=true@2,3 + noise@4",
     "of all kinds": "noise@1 + adaptive-random-backprop@2 + decoupled-greedy@3 + synthetic-gradient:observe=true@4",
 }
 
@@ -70,6 +72,7 @@ def assert_local_is_synchronous(settings: TrainingConfig) -> None:
         torch.testing.assert_close(outcome.loss, expected.loss, **TINY)
         torch.testing.assert_close(outcome.logits, expected.logits, **TINY)
         torch.testing.assert_close(outcome.estimator_losses, expected.estimator_losses, **TINY)
+        torch.testing.assert_close(outcome.input_losses, expected.input_losses, **TINY)
     trained, beginning = other.state_dict(), start(settings).state_dict()
     torch.testing.assert_close(one.state_dict(), trained, **TINY)
     assert any(not torch.allclose(value, beginning[name]) for name, value in trained.items())
@@ -116,6 +119,16 @@ def test_a_stage_has_learned_before_the_next_one_runs() -> None:
         5: [True, True, True, False, False],
     }
     assert all(changed(k) for k in range(1, 6))
+
+
+def test_stages_above_a_synthetic_input_run_before_those_below() -> None:
+    settings = config("synthetic-gradient@1,2,3 + synthetic-input@1,3")
+    learner = start(settings)
+    local, order = LocalLearner(learner, settings), list[int]()
+    for k, segment in enumerate(learner.network.segments, start=1):
+        segment.register_forward_pre_hook(lambda *_, k=k: order.append(k))
+    local.step(*batches("mlp", 1)[0])
+    assert order == [4, 5, 2, 3, 1]
 
 
 def test_an_estimator_is_taught_when_the_stage_above_it_has_run() -> None:

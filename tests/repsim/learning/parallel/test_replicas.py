@@ -32,6 +32,7 @@ STEPS = 20
 SHAPES: dict[str, Any] = {"mlp": 6, "conv": (1, 8, 8), "residual": (1, 8, 8)}
 SIGNS = "sign-symmetric:magnitude=resampled"
 MIXED = f"synthetic-gradient:hidden_layers=1@1 + {SIGNS}@2 + direct-feedback-alignment@3"
+UNLOCKED = "synthetic-gradient@1,2 + synthetic-input@1 + synthetic-input:hidden_layers=1,label_conditioned=true@2"
 WATCHED = "synthetic-gradient:observe=true@1,2 + target-propagation:observe=true@3"
 CASES: list[tuple[str, dict[str, Any]]] = [
     *[("mlp", {"rule": rule, "boundaries": "all"}) for rule in ESTIMATORS],
@@ -42,6 +43,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mlp", {"rule": SIGNS}),
     ("mlp", {"rule": MIXED}),
     ("mlp", {"rule": WATCHED}),
+    ("mlp", {"rule": UNLOCKED}),
+    ("conv", {"rule": "synthetic-gradient@1 + synthetic-input@1", "depth": 2}),
     ("mlp", {"rule": "noise:observe=true + target-propagation@1"}),
     ("mlp", {"rule": "synthetic-gradient:label_conditioned=false,hidden_layers=1", "boundaries": "all"}),
     ("mlp", {"norm": "layer", "loss": "mse", "schedule": "cosine", "rule": "bp-lambda"}),
@@ -134,6 +137,7 @@ def assert_close_steps(ours: Sequence[Step | Diverged], theirs: Sequence[Step], 
         assert (own.step, own.epoch) == (alone.step, alone.epoch)
         assert own.loss == pytest.approx(alone.loss, rel=tolerance)
         assert own.estimator_losses == pytest.approx(alone.estimator_losses, rel=tolerance, abs=tolerance)
+        assert own.input_losses == pytest.approx(alone.input_losses, rel=tolerance, abs=tolerance)
 
 
 @pytest.mark.parametrize(("network", "settings"), CASES, ids=str)
