@@ -51,25 +51,37 @@ class RecordingConfig(Settings):
         help="Steps at which the log compares the rule's gradients with the true ones, "
         "written like those to record, or none. Each costs one more forward and backward pass.",
     )
+    diagnose_batches: int = setting(
+        0,
+        help="Number B of batches over which the log also measures bias and variance of the rule's gradients at these "
+        "steps, 2 or more; 0 for none. Each step then costs 2 B more forward and backward passes.",
+        lowest=0,
+        highest=10_000,
+    )
 
     def __post_init__(self) -> None:
         """Check every setting."""
         super().__post_init__()
         choose_steps(self.steps, n_steps=0, check_range=False)
         self.diagnosed_steps(n_steps=1)
+        if self.diagnose_batches == 1:
+            raise ValueError(
+                "diagnose_batches is 1; a variance over batches needs two or more. Use 2 or more, or 0 for none."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values.
 
-        ``record_signals`` is left out if it is False, as in runs that were described before it existed.
+        Settings that did not exist in earlier versions are left out where they have their default, as in runs that
+        were described before.
         """
-        values = super().to_dict()
-        return values if self.record_signals else {name: values[name] for name in values if name != "record_signals"}
+        later = self.later_defaults()
+        return {name: value for name, value in super().to_dict().items() if name not in later or value != later[name]}
 
     @classmethod
     def later_defaults(cls) -> dict[str, Any]:
         """Return the settings that ``to_dict`` leaves out where they have these values."""
-        return {"record_signals": False}
+        return {"record_signals": False, "diagnose_batches": 0}
 
     def diagnosed_steps(self, n_steps: int) -> tuple[int, ...]:
         """Return the steps of a training of ``n_steps`` updates whose gradients are compared with the true ones."""

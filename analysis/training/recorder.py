@@ -15,7 +15,7 @@ from analysis.training.setup import TrainingSetup
 from analysis.training.teaching_signals import TeachingSignals
 from analysis.training.transplant import restore_training
 from checkpoints import Capture, Run
-from repsim.learning import Diverged, Step, evaluate
+from repsim.learning import Diagnosis, Diverged, Step, evaluate
 
 __all__ = ["RunRecorder"]
 
@@ -63,7 +63,7 @@ class RunRecorder:
         if step.input_losses:
             record["input_losses"] = {str(k): value for k, value in step.input_losses.items()}
         if step.diagnoses:
-            record["gradients"] = {str(k): _without_nan(asdict(each)) for k, each in step.diagnoses.items()}
+            record["gradients"] = {str(k): _without_nan(_applicable(each)) for k, each in step.diagnoses.items()}
         if self._ends_epoch(step.step):
             record |= self._validate(step.step)
         self.run.log(record)
@@ -121,6 +121,11 @@ class RunRecorder:
     def _set_status(self, state: str, step: int, **facts: Any) -> None:
         seconds = round(time.monotonic() - self._started, 1)
         self.run.set_status(state, step=step, n_steps=self.setup.n_steps, seconds=seconds, **facts)
+
+
+def _applicable(diagnosis: Diagnosis) -> dict[str, float]:
+    """Return the numbers of a diagnosis, without those that its boundary does not have."""
+    return {name: value for name, value in asdict(diagnosis).items() if value is not None}
 
 
 def _without_nan(values: dict[str, float]) -> dict[str, float | None]:

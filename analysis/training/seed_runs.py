@@ -206,6 +206,7 @@ def _replicas(
         [setup.training for setup in setups],
         start=start,
         diagnosed=setups[0].diagnosed_steps,
+        diagnosis_batches=setups[0].recording.diagnose_batches,
         how=how,
     )
     way = {"stacked": "together", "loop": "one by one"}[replicas.choice.how]

@@ -147,7 +147,16 @@ def run_to_the_end(opened: Callable[[], Run], setup: TrainingSetup, progress: Sh
         with reporter.task(f"Recording step {run.steps[-1] if run.steps else 0}"):
             recorder = RunRecorder(run, setup, optimizer)
         data, diagnosed = setup.part("train"), setup.diagnosed_steps
-        steps = train(setup.learner, optimizer, *data, training, start=recorder.start, diagnosed=diagnosed)
+        n_batches = setup.recording.diagnose_batches
+        steps = train(
+            setup.learner,
+            optimizer,
+            *data,
+            training,
+            start=recorder.start,
+            diagnosed=diagnosed,
+            diagnosis_batches=n_batches,
+        )
         try:
             with reporter.task(run.path.absolute().name, recorder.forecast()) as task:
                 for step in steps:

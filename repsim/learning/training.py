@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
-from repsim.learning.diagnostics import Diagnosis, diagnose
+from repsim.learning.diagnostics import Diagnosis, bias_variances, diagnose_step, true_step
 from repsim.learning.learner import Learner
 from repsim.learning.losses import LOSSES
-from repsim.learning.networks import true_gradients
 from repsim.learning.optimizers import clip_gradients
 from repsim.learning.schedules import rate_factor, warmup_steps
-from repsim.learning.streams import drawing_again, drawing_from, drawn_so_far, stream
+from repsim.learning.streams import drawing_from, stream
 
 __all__ = [
     "Batch",
@@ -27,10 +26,12 @@ __all__ = [
     "Step",
     "batches",
     "count_steps",
+    "diagnosis_rows",
     "evaluate",
     "propagate",
     "set_rates",
     "train",
+    "with_spreads",
 ]
 
 
@@ -123,6 +124,7 @@ def train(
     *,
     start: int = 0,
     diagnosed: Container[int] = (),
+    diagnosis_batches: int = 0,
 ) -> Iterator[Step]:
     """Train a learner, and yield a record after every update. To stop the training, stop iterating.
 
@@ -147,6 +149,9 @@ def train(
     diagnosed : container of int, default empty
         Steps at which the chosen gradients are compared with the true ones, which takes another forward and backward
         pass. It does not change the training, bit for bit.
+    diagnosis_batches : int, default 0
+        Number of batches, 2 or more, over which bias and variance of the gradients are measured at these steps; 0 for
+        none. They are drawn for each step, independently of those of the training.
 
     Raises
     ------
@@ -159,7 +164,11 @@ def train(
     for step, epoch, rows, factor in batches(len(y), config, start):
         set_rates(optimizer, factor)
         with _draws_of_update(learner, config.seed, step, X.device):
-            (record,) = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
+            records = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
+            if step in diagnosed and diagnosis_batches:
+                drawn = diagnosis_rows(len(y), config, step, diagnosis_batches)
+                records = with_spreads(records, learner, ((X[rows], y[rows]) for rows in drawn))
+        (record,) = records
         if isinstance(record, Diverged):
             raise record
         clip_gradients(learner.network, config.clip_norm)
@@ -191,6 +200,26 @@ def batches(n_examples: int, config: TrainingConfig, start: int = 0) -> Iterator
         yield Batch(step + 1, epoch + 1, order[batch * size : (batch + 1) * size], rate_factor(config, step, n_steps))
 
 
+def diagnosis_rows(n_examples: int, config: TrainingConfig, step: int, n: int) -> Iterator[Tensor]:
+    """Yield the examples of each of n batches over which bias and variance are measured at a step."""
+    for index in range(n):
+        order = torch.randperm(n_examples, generator=stream(config.seed, "diagnosis", step, index))
+        yield order[: config.batch_size]
+
+
+def with_spreads(
+    records: Sequence[Step | Diverged], learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], lead: int = 0
+) -> list[Step | Diverged]:
+    """Return records with bias and variance over batches in their diagnoses; the learner stays as it is."""
+    found = bias_variances(learner, batches, lead=lead)
+    return [
+        each
+        if isinstance(each, Diverged)
+        else replace(each, diagnoses={k: one.with_spread(found[k][i]) for k, one in each.diagnoses.items()})
+        for i, each in enumerate(records)
+    ]
+
+
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set the learning rate of every group to a multiple of ``initial_lr``, by default its present learning rate."""
     for group in optimizer.param_groups:
@@ -211,12 +240,9 @@ def propagate(
     A learner may be a stack of learners; the record of a network that diverged is its error.
     """
     optimizer.zero_grad(set_to_none=True)
-    true = {}
-    if diagnosed:
-        with drawing_again(drawn_so_far(X.device), X.device):
-            true = true_gradients(learner.network, X, y, loss=learner.loss)
+    true = true_step(learner, X, y) if diagnosed else None
     outcome = learner.compute_gradients(X, y, watch=diagnosed)
-    diagnoses = diagnose(outcome.gradients, true, lead=outcome.loss.ndim)
+    diagnoses = {} if true is None else diagnose_step(learner, outcome, true)
     learned = (outcome.estimator_losses, outcome.input_losses)
     numbers = [outcome.loss, accuracies(outcome.logits, y), *(each for losses in learned for each in losses.values())]
     columns = torch.stack([each.flatten() for each in numbers], dim=1).tolist()  # one transfer for all

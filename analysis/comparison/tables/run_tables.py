@@ -81,6 +81,21 @@ GRADIENTS = ComparisonTable(
         "relative_error": Column("‖g − t‖ / ‖t‖"),
         "cosine": Column("cosine between g and t"),
         "angle": Column("angle between g and t (degrees); empty if one of them is zero"),
+        "update_cosine": Column(
+            "cosine between the gradients of the parameters of the segment below by the rule and by backprop: of "
+            "plain gradient descent, the alignment of the update with backprop's"
+        ),
+        "weight_angle": Column(
+            "angle between the feedback weights and the weights of the segment above that they replace (degrees); "
+            "empty if the rule has none"
+        ),
+        "input_error": Column("relative error of the synthetic input, ‖ĥ − h‖ / ‖h‖; empty without one"),
+        "squared_bias": Column(
+            "squared bias over batches of the gradient of the parameters of the segment below, relative to the mean "
+            "squared norm of a batch's true gradient; below 0 by chance where it is 0; empty unless it was measured"
+        ),
+        "variance": Column("variance of that gradient over batches, in the same unit"),
+        "true_variance": Column("variance of the true gradient over batches, in the same unit"),
         "estimator_loss": Column("loss that the estimator minimises; empty if the rule learns nothing"),
     },
     build=lambda tasks, _: gradient_table(tasks.views),

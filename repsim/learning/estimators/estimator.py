@@ -165,6 +165,10 @@ class Estimator(nn.Module, ABC):
         """Return segment(X); rules that change the backward pass through segment k + 1 override this method."""
         return segment(X)
 
+    def feedback_pairs(self, above: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        """Return the weights of the backward pass through segment k + 1, each with the weight that it replaces."""
+        return []
+
     def proposal(self, gradient: Tensor, signals: Signals) -> Tensor:
         """Return the gradient to which ``loss`` and diagnoses refer: g_k itself, unless the rule is only observed."""
         return gradient

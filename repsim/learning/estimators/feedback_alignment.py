@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,12 @@ class FeedbackAlignment(Backprop):
     def feedback(self, i: int, weight: Tensor) -> Tensor:
         """Return B for the i-th affine map of segment k + 1, given its weight."""
         return getattr(self, f"feedback_{i}")
+
+    @torch.no_grad()
+    def feedback_pairs(self, above: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        """Return B and the weight of each affine map of segment k + 1; drawn anew, B is a draw without consequences."""
+        twin, weights = copy.deepcopy(self), [affine.weight.detach() for affine in affine_maps(above)]
+        return [(twin.feedback(i, weight).detach(), weight) for i, weight in enumerate(weights)]
 
     def through(self, segment: nn.Module, X: Tensor) -> Tensor:
         """Return segment(X), with a backward pass that uses B."""

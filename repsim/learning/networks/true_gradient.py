@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from repsim.learning.losses import LOSSES
+from repsim.learning.losses import LOSSES, count_examples
 from repsim.learning.networks.chain import Chain
 
-__all__ = ["apply_without_side_effects", "true_gradients", "true_gradients_from"]
+__all__ = ["apply_without_side_effects", "gradients_of_segments", "true_gradients", "true_gradients_from"]
 
 
 def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_loss") -> dict[int, Tensor]:
@@ -32,6 +32,33 @@ def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_los
     with torch.no_grad():
         h = apply_without_side_effects(first, network.input(X))
     return true_gradients_from(h, dict(enumerate(above, start=2)), y, loss)
+
+
+def gradients_of_segments(
+    network: Chain, X: Tensor, y: Tensor, *, loss: str
+) -> tuple[dict[int, Tensor], dict[int, list[Tensor]]]:
+    """Return N · ∂L/∂h_k at every boundary, and the gradient of every parameter of each segment, by its number.
+
+    They are backprop's, from an extra forward pass that changes neither running statistics nor ``.grad``. Parameters
+    that do not learn, or that the loss does not depend on, are left out.
+    """
+    h, activations, owners = network.input(X), {}, list[int]()
+    parameters: list[Tensor] = []
+    for k, segment in enumerate(network.segments, start=1):
+        learning = [each for each in segment.parameters() if each.requires_grad]
+        parameters, owners = parameters + learning, owners + [k] * len(learning)
+        h = activations[k] = apply_without_side_effects(segment, h)
+        if not h.requires_grad:  # below the first parameter that learns
+            h = activations[k] = h.requires_grad_()
+    del activations[len(network.segments)]
+    total = LOSSES[loss](h, y).mean(dim=-1).sum()
+    of_all = torch.autograd.grad(total, [*activations.values(), *parameters], allow_unused=True)
+    n_examples = count_examples(y)
+    at = {k: each * n_examples for k, each in zip(activations, of_all, strict=False) if each is not None}
+    by_segment: dict[int, list[Tensor]] = {k: [] for k, _ in enumerate(network.segments, start=1)}
+    for k, each in zip(owners, of_all[len(activations) :], strict=True):
+        by_segment[k] += [] if each is None else [each]
+    return at, by_segment
 
 
 def true_gradients_from(h: Tensor, above: Mapping[int, nn.Module], y: Tensor, loss: str) -> dict[int, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from repsim.learning.config import TrainingConfig
 from repsim.learning.learner import Learner
-from repsim.learning.training import Batch, Step, batches, count_steps, train
+from repsim.learning.training import Batch, Step, batches, count_steps, diagnosis_rows, train
 
 __all__ = ["Learners", "Optimizers", "ReplicaSetup", "gather"]
 
@@ -26,6 +26,7 @@ class ReplicaSetup:
     configs: list[TrainingConfig]
     start: int
     diagnosed: Container[int]
+    diagnosis_batches: int = 0
 
     @property
     def n_steps(self) -> int:
@@ -44,7 +45,24 @@ class ReplicaSetup:
 
     def train(self, learner: Learner, optimizer: torch.optim.Optimizer, i: int) -> Iterator[Step]:
         """Train replica i by itself."""
-        return train(learner, optimizer, *self.data[i], self.configs[i], start=self.start, diagnosed=self.diagnosed)
+        return train(
+            learner,
+            optimizer,
+            *self.data[i],
+            self.configs[i],
+            start=self.start,
+            diagnosed=self.diagnosed,
+            diagnosis_batches=self.diagnosis_batches,
+        )
+
+    def diagnosis(self, step: int, replicas: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches over which bias and variance of these replicas are measured at a step."""
+        n_examples = len(self.data[0][1])
+        chosen = [self.configs[i] for i in replicas]
+        for rows in zip(
+            *(diagnosis_rows(n_examples, each, step, self.diagnosis_batches) for each in chosen), strict=True
+        ):
+            yield gather([self.data[i] for i in replicas], rows)
 
 
 def gather(data: Sequence[tuple[Tensor, Tensor]], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from repsim.learning.optimizers import clip_gradients
 from repsim.learning.parallel.replica_choice import Choice, choose
 from repsim.learning.parallel.replica_setup import ReplicaSetup, gather
 from repsim.learning.parallel.replica_stack import Replicas, enumerate_in_words
-from repsim.learning.training import Diverged, Step, propagate, set_rates
+from repsim.learning.training import Diverged, Step, propagate, set_rates, with_spreads
 
 __all__ = ["ReplicaTraining", "train_replicas"]
 
@@ -27,6 +27,7 @@ def train_replicas(
     *,
     start: int = 0,
     diagnosed: Container[int] = (),
+    diagnosis_batches: int = 0,
     how: str = "auto",
 ) -> ReplicaTraining:
     """Train several learners side by side, each as ``train`` would train it alone.
@@ -46,7 +47,7 @@ def train_replicas(
     configs : sequence of TrainingConfig
         One config per learner, as in ``train``, with equal ``epochs``, ``batch_size``, ``schedule``, ``warmup`` and
         ``clip_norm``. The gradients of each replica are clipped by themselves.
-    start, diagnosed
+    start, diagnosed, diagnosis_batches
         As in ``train``; the same for all replicas.
     how : str, default "auto"
         ``"stacked"``: together, which doubles their memory. ``"loop"``: one by one at each step. ``"auto"``: the
@@ -80,7 +81,7 @@ def train_replicas(
         values = [getattr(config, name) for config in configs]
         if len(set(values)) > 1:
             raise ValueError(f"The configs have {name} {enumerate_in_words(values)}; expected the same for all.")
-    setup = ReplicaSetup(list(data), list(configs), start, diagnosed)
+    setup = ReplicaSetup(list(data), list(configs), start, diagnosed, diagnosis_batches)
     _ = setup.n_steps  # raises if batch_size exceeds the number of examples
     choice = choose(how, learners, optimizers, setup)
     return ReplicaTraining(learners, optimizers, setup, choice)
@@ -139,6 +140,8 @@ class ReplicaTraining(Iterator[list[Step | Diverged]]):
             set_rates(replicas.optimizer, factor)
             X, y = gather([setup.data[i] for i in alive], [of_each[i].rows for i in alive])
             records = propagate(replicas.stacked, replicas.optimizer, X, y, step, epoch, step in setup.diagnosed)
+            if step in setup.diagnosed and setup.diagnosis_batches:
+                records = with_spreads(records, replicas.stacked, setup.diagnosis(step, alive), lead=1)
             by_replica = dict(zip(alive, records, strict=True))
             if lost := {i: each for i, each in by_replica.items() if isinstance(each, Diverged)}:
                 ended |= lost

@@ -120,6 +120,13 @@ def test_the_config_of_another_trainer_is_recognized(config: dict, here: bool) -
     assert is_trained_here(config) is here
 
 
+def test_a_variance_takes_two_batches() -> None:
+    with pytest.raises(ValueError, match="diagnose_batches is 1; a variance over batches needs two or more"):
+        RecordingConfig(diagnose_batches=1)
+    assert RecordingConfig.from_dict(RecordingConfig(diagnose_batches=2).to_dict()).diagnose_batches == 2
+    assert "diagnose_batches" not in RecordingConfig().to_dict()
+
+
 def test_gradients_cannot_be_diagnosed_before_the_first_update() -> None:
     with pytest.raises(ValueError, match=r"diagnose 'first,last' names step 0; gradients are chosen from step 1 on"):
         RecordingConfig(diagnose="first,last")

@@ -183,6 +183,26 @@ def test_estimators_are_kept_where_the_rule_is_and_start_afresh_elsewhere(
     assert all(torch.equal(value, saved[f"network.{name}"]) for name, value in learner.network.state_dict().items())
 
 
+def test_synthetic_inputs_are_kept_where_they_are_and_start_afresh_elsewhere(
+    tmp_path: Path, at_update: AtUpdate
+) -> None:
+    before = f"{SG}@1 + synthetic-input@1,2"
+    after = "noise@1 + synthetic-input:hidden_layers=0@1 + synthetic-input:hidden_layers=1@2"  # 0 is the default
+    train_run(tmp_path / "source", replace(TINY, rule=before), FEW)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fork_run(tmp_path / "fork", tmp_path / "source", FORKED, {"rule": after}, progress=at_update(FORKED + 1, crash))
+    stopped = train_run_until(tmp_path / "stopped", replace(TINY, rule=before), FORKED, at_update)
+    (old, of_old), (new, of_new) = state_of(stopped), state_of(tmp_path / "fork")
+    fresh = build_learner(replace(TINY, rule=after), (1, 8, 8), 10).synthetic_inputs.state_dict()
+    kept, given = (each.placed_inputs()[1].layers[0].weight for each in (new, old))
+    assert torch.equal(kept, given)
+    assert not torch.equal(kept, fresh["1.layers.0.weight"])
+    assert torch.equal(of_new.state[kept]["exp_avg"], of_old.state[given]["exp_avg"])
+    changed = new.placed_inputs()[2].layers[0].weight
+    assert torch.equal(changed, fresh["2.layers.0.weight"])
+    assert changed not in of_new.state
+
+
 def train_run_until(path: Path, training: TrainingConfig, step: int, at_update: AtUpdate) -> Path:
     with pytest.raises(Interrupted):
         train_run(path, training, FEW, progress=at_update(step))

@@ -72,8 +72,23 @@ def test_gradients_are_logged_at_diagnosed_steps_at_every_boundary(trained: Call
     for gradients in (record["gradients"] for record in records if "gradients" in record):
         assert list(gradients) == ["1", "2", "3"]
         for facts in gradients.values():
-            assert list(facts) == ["norm", "true_norm", "relative_error", "cosine", "angle"]
+            known = ["norm", "true_norm", "relative_error", "cosine", "angle", "update_cosine"]
+            assert list(facts)[:6] == known
+            assert set(facts) - set(known) <= {"weight_angle", "input_error"}
             assert facts["true_norm"] > 0
+        if name == "unlocked":
+            assert all(facts["input_error"] > 0 for facts in gradients.values())
+        assert ("weight_angle" in gradients["2"]) is (name in WITH_FEEDBACK_WEIGHTS_AT_2)
+
+
+WITH_FEEDBACK_WEIGHTS_AT_2 = {
+    "feedback-alignment",
+    "sign-symmetric",
+    "adaptive-random-backprop",
+    "resampled",
+    "conv",
+    "residual",
+}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -83,6 +98,7 @@ def test_a_loss_is_logged_for_each_estimator_that_learns_at_every_update(
     records = Run.open(trained(name)).metrics()
     for record in records:
         assert list(record.get("estimator_losses", {})) == LEARNING.get(name, [])
+        assert list(record.get("input_losses", {})) == (["1", "2", "3"] if name == "unlocked" else [])
 
 
 LEARNING = {
@@ -93,6 +109,7 @@ LEARNING = {
     "decoupled-greedy": ["1", "2", "3"],
     "target-propagation": ["1", "2"],
     "mixed": ["2"],
+    "unlocked": ["1", "2"],
     "observed": ["1", "2", "3"],
     "sgd": ["1", "2", "3"],
     "conv": ["1", "3"],

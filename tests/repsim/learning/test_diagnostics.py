@@ -26,6 +26,7 @@ from repsim.learning import (
     stack,
     true_gradients,
 )
+from repsim.learning.diagnostics import diagnose_step, true_step
 from tests.repsim.small_chains import assert_same_bits, build_estimator, randn
 
 N, CLASSES = 7, 3
@@ -133,6 +134,92 @@ def test_an_infinite_gradient_has_no_angle() -> None:
     found = compare([[math.inf, 1.0]], [[1.0, 1.0]])
     assert math.isnan(found.cosine)
     assert math.isnan(found.angle)
+
+
+# Updates and feedback weights
+
+
+def linear_step(B: Tensor, rule: str = "feedback-alignment") -> tuple[dict[int, Diagnosis], Learner, Tensor, Tensor]:
+    """Diagnose a step of a linear network whose output segment sends errors back through B."""
+    generator = torch.Generator().manual_seed(0)
+    net = mlp(4, 2, depth=2, width=3, norm="none", activation="linear", generator=generator).double()
+    learner = Learner(net, {2: build_estimator(rule, net, 2)}, loss="mse")
+    with torch.no_grad():
+        learner.placed()[2,].feedback_0.copy_(B)
+    X, Y = randn(N, 4, seed=1), randn(N, 2, seed=2)
+    true = true_step(learner, X, Y)
+    found = diagnose_step(learner, learner.compute_gradients(X, Y, watch=True), true)
+    return {k: each for k, (each,) in found.items()}, learner, X, Y
+
+
+def test_the_update_is_compared_with_that_of_backprop() -> None:
+    """By hand: with e = 2 (Ŷ − Y), ∂W_2 is (e B)ᵀ h_1 / N where backprop has (e W_3)ᵀ h_1 / N, and so on below."""
+    B = randn(2, 3, seed=5)
+    found, learner, X, Y = linear_step(B)
+    W1, b1, W2, b2, W3, b3 = (parameter.detach() for parameter in learner.network.parameters())
+    h1 = X @ W1.T + b1
+    h2 = h1 @ W2.T + b2
+    e = 2 * (h2 @ W3.T + b3 - Y)
+
+    def gradients(back: Tensor) -> dict[int, Tensor]:
+        g2 = e @ back
+        g1 = g2 @ W2
+        return {
+            1: torch.cat([(g1.T @ X).flatten(), g1.sum(dim=0)]) / N,
+            2: torch.cat([(g2.T @ h1).flatten(), g2.sum(dim=0)]) / N,
+        }
+
+    ours, true = gradients(B), gradients(W3)
+    for k in (1, 2):
+        expected = float(F.cosine_similarity(ours[k], true[k], dim=0))
+        assert found[k].update_cosine == pytest.approx(expected, abs=1e-12)
+        assert abs(expected) < 0.99
+
+
+@pytest.mark.parametrize("rule", ["feedback-alignment", "adaptive-random-backprop"])
+def test_feedback_weights_are_compared_with_the_weights_that_they_replace(rule: str) -> None:
+    W = linear_step(torch.zeros(2, 3), rule)[1].network.output.weight.detach()
+    across = torch.zeros_like(W)
+    across[0, 0], across[0, 1] = W[0, 1], -W[0, 0]
+    turned = W / W.norm() + across / across.norm()  # W and its orthogonal complement in equal parts
+    for B, angle in ((W, 0.0), (3 * W, 0.0), (-W, 180.0), (across, 90.0), (turned, 45.0)):
+        found = linear_step(B, rule)[0]
+        assert found[2].weight_angle == pytest.approx(angle, abs=1e-5)
+        assert found[1].weight_angle is None
+        assert (found[2].update_cosine > 1 - 1e-12) is (angle == 0.0)
+    assert math.isnan(linear_step(torch.zeros(2, 3), rule)[0][2].weight_angle)
+
+
+def test_signs_of_weights_are_within_90_degrees_of_them() -> None:
+    (X, y), net = examples("mlp"), network("mlp")
+    for rule in ("sign-symmetric", "sign-symmetric:magnitude=resampled"):
+        learner = Learner(net, {2: build_estimator(rule, net, 2)})
+        true = true_step(learner, X, y)
+        before = copy.deepcopy(learner.estimators.state_dict())
+        found = diagnose_step(learner, learner.compute_gradients(X, y, watch=True), true)[2][0]
+        assert 0 < found.weight_angle < 90
+        W = net.segments[2].affine.weight.detach()
+        if rule == "sign-symmetric":
+            expected = float(W.abs().sum() / (W.norm() * W.numel() ** 0.5))
+            assert math.cos(math.radians(found.weight_angle)) == pytest.approx(expected)
+        for name, value in learner.estimators.state_dict().items():  # the diagnosis draws nothing
+            assert torch.equal(value, before[name] + name.endswith("count"))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_backprop_is_its_own_step(kind: str) -> None:
+    learner, (X, y) = Learner(network(kind)), examples(kind)
+    true = true_step(learner, X, y)
+    assert all(parameter.grad is None for parameter in learner.parameters())
+    plain = true_gradients(learner.network, X, y)
+    for k, (found,) in diagnose_step(learner, learner.compute_gradients(X, y, watch=True), true).items():
+        torch.testing.assert_close(true.boundaries[k], plain[k], rtol=0, atol=1e-12)
+        assert found.update_cosine == pytest.approx(1.0, abs=1e-12)
+        own = [parameter.grad for parameter in learner.network.segments[k - 1].parameters()]
+        for ours, theirs in zip(own, true.segments[k], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+        assert found.weight_angle is None
+        assert found.input_error is None
 
 
 # Bias and variance

@@ -21,12 +21,14 @@ from repsim.learning import (
     build_optimizer,
     count_steps,
     evaluate,
+    gradient_bias_variance,
     load_dataset,
     mlp,
     split_dataset,
     train,
     true_gradients,
 )
+from repsim.learning.training import diagnosis_rows
 from tests.repsim.small_chains import assert_same_bits
 
 N, FEATURES, CLASSES = 70, 6, 3
@@ -100,7 +102,7 @@ def test_train_yields_one_record_per_update_computed_before_it(examples: tuple[T
 
 def test_records_are_json_ready_numbers(examples: tuple[Tensor, Tensor]) -> None:
     step = next(steps_of(*start(config()), examples, config()))
-    assert list(asdict(step)) == ["step", "epoch", "loss", "accuracy", "estimator_losses", "diagnoses"]
+    assert list(asdict(step)) == ["step", "epoch", "loss", "accuracy", "estimator_losses", "diagnoses", "input_losses"]
     assert 0 <= step.accuracy <= 1
 
 
@@ -233,7 +235,7 @@ def test_diagnosis_does_not_change_the_run(rule: str, examples: tuple[Tensor, Te
     settings = config(rule=rule)
     (quiet, quiet_optimizer), (watched, watched_optimizer) = start(settings), start(settings)
     plain = list(steps_of(quiet, quiet_optimizer, examples, settings))
-    seen = list(steps_of(watched, watched_optimizer, examples, settings, diagnosed={1, 4, 99}))
+    seen = list(steps_of(watched, watched_optimizer, examples, settings, diagnosed={1, 4, 99}, diagnosis_batches=2))
     assert_same_bits(quiet.state_dict(), watched.state_dict())
     assert [step.step for step in seen if step.diagnoses] == [1, 4]
     assert all(list(seen[i].diagnoses) == [1, 2, 3] for i in (0, 3))
@@ -266,8 +268,28 @@ def test_the_diagnosis_of_a_rule_that_is_observed_is_that_of_its_proposal(exampl
     settings = config(rule="direct-feedback-alignment:observe=true@2")
     step = next(steps_of(*start(settings), examples, settings, diagnosed=[1]))
     used = config(rule="direct-feedback-alignment@2")
-    assert step.diagnoses[2] == next(steps_of(*start(used), examples, used, diagnosed=[1])).diagnoses[2]
+    expected = next(steps_of(*start(used), examples, used, diagnosed=[1])).diagnoses[2]
+    assert step.diagnoses[2] == replace(expected, update_cosine=step.diagnoses[2].update_cosine)
+    assert step.diagnoses[2].update_cosine == pytest.approx(1.0)  # of the network, which uses backprop
+    assert expected.update_cosine < 0.9
     assert step.diagnoses[1].cosine == pytest.approx(1.0)
+
+
+def test_bias_and_variance_are_those_of_the_learner_before_the_update(examples: tuple[Tensor, Tensor]) -> None:
+    settings, (X, y) = config(rule="direct-feedback-alignment@2"), examples
+    learner, optimizer = start(settings)
+    before = copy.deepcopy(learner)
+    step = next(steps_of(learner, optimizer, examples, settings, diagnosed=[1], diagnosis_batches=3))
+    rows = list(diagnosis_rows(len(y), settings, 1, 3))
+    assert [len(set(each.tolist())) for each in rows] == [BATCH] * 3
+    assert not torch.equal(rows[0], rows[1])
+    for k, found in gradient_bias_variance(before, [(X[each], y[each]) for each in rows]).items():
+        own = step.diagnoses[k]
+        size = found.true_norm**2
+        expected = (found.squared_bias / size, found.variance / size, found.true_variance / size)
+        assert (own.squared_bias, own.variance, own.true_variance) == pytest.approx(expected)
+    assert step.diagnoses[2].squared_bias > 0.1
+    assert abs(step.diagnoses[3].squared_bias) < 1e-10
 
 
 # Rates

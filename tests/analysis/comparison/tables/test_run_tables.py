@@ -56,7 +56,15 @@ def test_a_run_of_another_trainer_has_no_rows(known_view: Callable[..., View], r
 
 HERE = {"training": {}, "recording": {}, "data": {}}
 FACTS = {"norm": 2.0, "true_norm": 4.0, "relative_error": 0.5, "cosine": 0.5, "angle": 60.0}
-COLUMNS = ["view", "step", "boundary", "rule", *FACTS, "estimator_loss"]
+WHERE_MEASURED = {
+    "update_cosine": 0.25,
+    "weight_angle": 45.0,
+    "input_error": 0.75,
+    "squared_bias": -0.125,
+    "variance": 2.5,
+    "true_variance": 1.5,
+}
+COLUMNS = ["view", "step", "boundary", "rule", *FACTS, *WHERE_MEASURED, "estimator_loss"]
 
 
 def test_gradients_have_one_row_per_run_diagnosed_step_and_boundary(known_view: Callable[..., View]) -> None:
@@ -64,12 +72,14 @@ def test_gradients_have_one_row_per_run_diagnosed_step_and_boundary(known_view: 
     unknown = FACTS | {"relative_error": None, "cosine": None, "angle": None}
     diagnosed = {"gradients": {"2": unknown, "10": FACTS}, "estimator_losses": {"2": 9.0, "3": 7.0}}
     log(views[0].run.path, {"step": 1, "epoch": 1}, {"step": 2, "epoch": 1, **diagnosed})
-    log(views[1].run.path, {"step": 3, "gradients": {"1": FACTS}})
+    log(views[1].run.path, {"step": 3, "gradients": {"1": FACTS | WHERE_MEASURED}})
     table = gradient_table(views)
     assert list(table.columns) == COLUMNS
     assert table[["view", "step", "boundary"]].to_numpy().tolist() == [["a", 2, 2], ["a", 2, 10], ["b", 3, 1]]
     assert table["angle"].isna().tolist() == [True, False, False]
     assert (table.loc[1:, list(FACTS)] == list(FACTS.values())).all(axis=None)
+    assert table.loc[2, list(WHERE_MEASURED)].tolist() == list(WHERE_MEASURED.values())
+    assert table.loc[:1, list(WHERE_MEASURED)].isna().all(axis=None)  # as in runs of earlier versions
     assert table["rule"].isna().all()  # their configurations do not say where rules act
     assert table["estimator_loss"][0] == 9.0
     assert table["estimator_loss"].isna().tolist() == [False, True, True]
@@ -87,7 +97,8 @@ def test_the_gradients_of_a_run_are_those_of_its_log(runs: Mapping[str, Path]) -
     last = view.run.metrics()[-1]
     rows = gradient_table([view]).query("step == 38").set_index("boundary")
     for boundary, facts in last["gradients"].items():
-        assert rows.loc[int(boundary), list(FACTS)].tolist() == list(facts.values())
+        assert rows.loc[int(boundary), list(facts)].tolist() == list(facts.values())
+        assert list(facts) == [*FACTS, "update_cosine"]
     assert rows.loc[1, "estimator_loss"] == last["estimator_losses"]["1"]
     assert rows["rule"].to_dict() == {1: "synthetic-gradient", 2: "backprop", 3: "backprop"}
 

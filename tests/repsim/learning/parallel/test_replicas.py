@@ -11,6 +11,7 @@ from torch import Tensor
 from repsim.learning import (
     ESTIMATORS,
     Choice,
+    Diagnosis,
     Diverged,
     Learner,
     Replicas,
@@ -183,19 +184,28 @@ def check_a_replica_is_its_single_run(tolerance: float, network: str, **settings
     assert_close_states(stacked, alone, tolerance)
 
 
-def test_diagnoses_of_a_replica_are_those_of_its_single_run():
-    stacked, alone, plain = (Trio(rule="synthetic-gradient", boundaries="all") for _ in range(3))
-    seen = list(stacked.train(steps=10, diagnosed={2, 9}))
+@pytest.mark.parametrize("rule", ["synthetic-gradient@1,2,3", UNLOCKED, "feedback-alignment + synthetic-input@2"])
+def test_diagnoses_of_a_replica_are_those_of_its_single_run(rule: str):
+    stacked, alone, plain = (Trio(rule=rule) for _ in range(3))
+    chosen: dict[str, Any] = {"diagnosed": {2, 9}, "diagnosis_batches": 3}
+    seen = list(stacked.train(steps=10, **chosen))
     for i in range(R):
-        for step, own in zip(alone.train_alone(i, steps=10, diagnosed={2, 9}), seen, strict=True):
+        for step, own in zip(alone.train_alone(i, steps=10, **chosen), seen, strict=True):
             ours = own[i]
             assert isinstance(ours, Step)
             assert list(ours.diagnoses) == list(step.diagnoses) == ([1, 2, 3] if step.step in (2, 9) else [])
             for k, diagnosis in step.diagnoses.items():
-                assert vars(ours.diagnoses[k]) == pytest.approx(vars(diagnosis), rel=1e-9, abs=1e-9, nan_ok=True)
+                assert diagnosis.variance is not None
+                assert (diagnosis.weight_angle is not None) is rule.startswith("feedback")
+                assert (diagnosis.input_error is not None) is (k in alone.learners[i].placed_inputs())
+                assert _known(ours.diagnoses[k]) == pytest.approx(_known(diagnosis), rel=1e-9, abs=1e-9, nan_ok=True)
     list(plain.train(steps=10))
     for diagnosed, undisturbed in zip(stacked.states(), plain.states(), strict=True):
         assert_same_bits(diagnosed, undisturbed)
+
+
+def _known(diagnosis: Diagnosis) -> dict[str, float]:
+    return {name: value for name, value in vars(diagnosis).items() if value is not None}
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])

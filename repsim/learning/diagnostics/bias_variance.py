@@ -1,78 +1,23 @@
-"""Comparison of the gradients that a rule chooses with the true gradients, in one batch and over batches."""
+"""Bias and variance over batches of the gradients that a rule gives, against the true ones."""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from repsim.learning.checks import check_choice
+from repsim.learning.diagnostics.flat_gradients import flat_gradient
 from repsim.learning.learner import Learner
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
 from repsim.learning.streams import drawing_again, drawn_so_far
 from repsim.learning.tape import Tape
 
-__all__ = ["BiasVariance", "Diagnosis", "diagnose", "gradient_bias_variance"]
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Comparison of the chosen gradient g with the true gradient t at one boundary, for one batch.
-
-    Attributes
-    ----------
-    norm, true_norm : float
-        ‖g‖ and ‖t‖: the root mean square over examples of the norm of the per-example gradient.
-    relative_error : float
-        ‖g − t‖ / ‖t‖, 0 or more; NaN if t is 0.
-    cosine : float
-        ⟨g, t⟩ / (‖g‖ ‖t‖) over all examples and units, -1 to 1; NaN if g or t is 0.
-    angle : float
-        Arc cosine of ``cosine`` in degrees, 0 to 180; NaN if ``cosine`` is NaN.
-    """
-
-    norm: float
-    true_norm: float
-    relative_error: float
-    cosine: float
-    angle: float
-
-
-def diagnose(chosen: Mapping[int, Tensor], true: Mapping[int, Tensor], lead: int = 0) -> dict[int, list[Diagnosis]]:
-    """Compare chosen gradients with true gradients at each boundary.
-
-    Parameters
-    ----------
-    chosen, true : mapping of int to Tensor, shape (*lead, N, ...)
-        Per-example gradients by boundary.
-    lead : int, default 0
-        Number of leading axes: 0 for one network, 1 for a stack of networks.
-
-    Returns
-    -------
-    dict of int to list of Diagnosis
-        One comparison per network, by boundary.
-    """
-    return {k: _compare(chosen[k].flatten(lead + 1), true[k].flatten(lead + 1)) for k in sorted(chosen)}
-
-
-def _compare(g: Tensor, t: Tensor) -> list[Diagnosis]:
-    pairs = zip(g.flatten(0, -3), t.flatten(0, -3), strict=True) if g.ndim > 2 else [(g, t)]
-    return [_compare_one(g.double(), t.double()) for g, t in pairs]
-
-
-def _compare_one(g: Tensor, t: Tensor) -> Diagnosis:
-    norm, true_norm = float(g.norm()), float(t.norm())
-    product = norm * true_norm
-    cosine = min(1.0, max(-1.0, float((g * t).sum()) / product)) if 0 < product < math.inf else math.nan
-    error = float((g - t).norm()) / true_norm if true_norm > 0 else math.nan
-    scale = math.sqrt(len(g))
-    return Diagnosis(norm / scale, true_norm / scale, error, cosine, math.degrees(math.acos(cosine)))
+__all__ = ["BiasVariance", "bias_variances", "gradient_bias_variance"]
 
 
 @dataclass(frozen=True)
@@ -163,18 +108,25 @@ def gradient_bias_variance(
     >>> found[1].variance, found[1].bias > 0  # the synthetic gradient starts at zero
     (0.0, True)
     """
+    return {k: each for k, (each,) in bias_variances(learner, batches, of=of).items()}
+
+
+def bias_variances(
+    learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], *, of: str = "weights", lead: int = 0
+) -> dict[int, list[BiasVariance]]:
+    """Return ``gradient_bias_variance`` of each network of a stack with ``lead`` leading axes, by boundary."""
     check_choice("of", of, _MEANS)
     learner = copy.deepcopy(learner)
-    backprop = Learner(learner.network, loss=learner.loss)
+    backprop = Learner(learner.network, loss=learner.loss).train(learner.training)
     chosen: list[dict[int, Tensor]] = []
     true: list[dict[int, Tensor]] = []
     sizes = []
     for X, y in batches:
         sizes.append(count_examples(y))
         drawn = drawn_so_far(X.device)
-        chosen.append(_mean_gradients(learner, X, y, of))
+        chosen.append(_mean_gradients(learner, X, y, of, lead))
         with drawing_again(drawn, X.device):
-            true.append(_mean_gradients(backprop, X, y, of))
+            true.append(_mean_gradients(backprop, X, y, of, lead))
     if len(sizes) < 2:
         raise ValueError(f"The number of batches is {len(sizes)}; a variance over batches needs two or more.")
     if len(set(sizes)) > 1:
@@ -183,35 +135,41 @@ def gradient_bias_variance(
             "depends on their number. Leave out the incomplete batch."
         )
     return {
-        k: _compare_batches(torch.stack([g[k] for g in chosen]), torch.stack([t[k] for t in true]))
+        k: _compare_each(torch.stack([g[k] for g in chosen]), torch.stack([t[k] for t in true]))
         for k in learner.network.boundaries
     }
 
 
-def _mean_gradients(learner: Learner, X: Tensor, y: Tensor, of: str) -> dict[int, Tensor]:
-    """Return the gradient of one batch as a vector, by boundary, without teaching the estimators."""
+def _mean_gradients(learner: Learner, X: Tensor, y: Tensor, of: str, lead: int) -> dict[int, Tensor]:
+    """Return the gradient (*lead, entries) of one batch, by boundary, without teaching the estimators."""
     network = learner.network
     network.zero_grad(set_to_none=True)
     tape = learner.tape(X, y, watch=True)
     tape.descend_from_loss(y, learner.loss)
-    return {k: each.double().flatten() for k, each in _MEANS[of](network, tape).items()}
+    return {k: each.double() for k, each in _MEANS[of](network, tape, lead).items()}
 
 
-def _of_weights(network: Chain, tape: Tape) -> dict[int, Tensor]:
+def _of_weights(network: Chain, tape: Tape, lead: int) -> dict[int, Tensor]:
     return {
-        k: torch.cat([parameter.grad.flatten() for parameter in segment.parameters() if parameter.grad is not None])
+        k: flat_gradient(segment, lead)
         for k, segment in zip(network.boundaries, network.segments, strict=False)  # the last segment has no boundary
     }
 
 
-def _of_activations(network: Chain, tape: Tape) -> dict[int, Tensor]:
-    return {k: g.mean(dim=0) for k, g in tape.gradients().items()}
+def _of_activations(network: Chain, tape: Tape, lead: int) -> dict[int, Tensor]:
+    return {k: g.mean(dim=lead).flatten(lead) for k, g in tape.gradients().items()}
 
 
-_MEANS: dict[str, Callable[[Chain, Tape], dict[int, Tensor]]] = {
+_MEANS: dict[str, Callable[[Chain, Tape, int], dict[int, Tensor]]] = {
     "weights": _of_weights,
     "activations": _of_activations,
 }
+
+
+def _compare_each(g: Tensor, t: Tensor) -> list[BiasVariance]:
+    """Compare the gradients (B, *lead, entries) of all batches for each network."""
+    pairs = zip(*(each.view(len(each), -1, each.shape[-1]).unbind(dim=1) for each in (g, t)), strict=True)
+    return [_compare_batches(*pair) for pair in pairs]
 
 
 def _compare_batches(g: Tensor, t: Tensor) -> BiasVariance:
