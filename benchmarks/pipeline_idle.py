@@ -1,5 +1,4 @@
-"""How long the stages of a pipeline wait for one another, under backprop, synthetic gradients, and synthetic
-inputs too.
+"""How long the stages of a pipeline wait for one another: backprop, synthetic gradients, and synthetic inputs too.
 
 ``python benchmarks/pipeline_idle.py`` prints two tables: for each stage the share of its time that it waits for a
 message, the seconds from the common start, and how many times faster that is than the same training in one process.

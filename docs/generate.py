@@ -18,7 +18,8 @@ from analysis.cli import app
 from analysis.comparison.tables.schema import document_tables
 from analysis.config.json_schema import json_schema
 from probes.table.column_schema import column_table
-from repsim.learning import catalogue
+from repsim.learning import catalogue, input_entry, locks_of_boundary
+from repsim.learning.rule_catalogue import CatalogueEntry
 from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS
 
 HERE = Path(__file__).parent
@@ -62,11 +63,13 @@ def rules() -> str:
         "# Learning rules\n",
         "A learning rule chooses g_k, the vector that is used in place of N · ∂L/∂h_k at boundary k. Its locks follow "
         "from the signals that it needs: a segment is *update locked* if it can learn only after the segments above "
-        "have run, and *backward locked* if it must also wait for their backward pass. All rules are forward locked. "
+        "have run, and *backward locked* if it must also wait for their backward pass. The segments above are *forward "
+        "locked* if they must wait for the activation from below, which they do under every rule, unless a "
+        "[synthetic input](#synthetic-inputs) predicts it. "
         "`repsim train --rule NAME:option=value@BOUNDARIES` trains with a rule. Every rule that chooses its own "
         "gradient also has the option `observe=true`: it then learns while the network uses backprop.\n",
-        "| rule | g_k | also learns | needs | locked |",
-        "|---|---|---|---|---|",
+        "| rule | g_k | also learns | needs | locked | with `synthetic-input` |",
+        "|---|---|---|---|---|---|",
     ]
     details = [
         "",
@@ -75,14 +78,20 @@ def rules() -> str:
         "|---|---|---|---|",
     ]
     for entry in catalogue():
-        needs, locked = ", ".join(entry.needs) or "-", ", ".join(entry.locks) or "-"
-        options = "<br>".join(
-            f"`{name}={_as_typed(value)}`: {entry.meanings[name]}" for name, value in entry.options.items()
-        )
-        cells = [f"`{entry.name}`", *map(_escaped, (entry.formula, entry.learns)), needs, locked]
+        needs = ", ".join(entry.needs) or "-"
+        locked = [", ".join(locks_of_boundary(entry, synthetic_input=each)) or "-" for each in (False, True)]
+        cells = [f"`{entry.name}`", *map(_escaped, (entry.formula, entry.learns)), needs, *locked]
         table.append(f"| {' | '.join(cells)} |")
-        details.append(f"| `{entry.name}` | {options or '-'} | {entry.places} | {entry.reference} |")
+        details.append(_options_of(entry))
+    details.append(_options_of(input_entry()))
     return "\n".join(table + details) + "\n" + _NOTES_ON_RULES
+
+
+def _options_of(entry: CatalogueEntry) -> str:
+    options = "<br>".join(
+        f"`{name}={_as_typed(value)}`: {entry.meanings[name]}" for name, value in entry.options.items()
+    )
+    return f"| `{entry.name}` | {options or '-'} | {entry.places} | {entry.reference} |"
 
 
 def _as_typed(value: object) -> str:
@@ -100,6 +109,42 @@ All quantities are per example: h_k is the activation at boundary k; t_k is the 
 k + 1; τ_k is the true gradient N · ∂L/∂h_k, by exact backprop through all segments above, whatever rules act there;
 δ_{k+1} is the pull-back of g_{k+1} to the output of an affine map of segment k + 1; e is the gradient of the loss with
 respect to the output; y is the one-hot label.
+
+## Synthetic inputs
+
+A rule chooses the gradient at a boundary; the part `synthetic-input` chooses the forward value there. It is joined to
+any rule:
+
+    repsim train runs/unlocked --rule "synthetic-gradient@4,8 + synthetic-input@4,8"
+
+A module I_k predicts the activation h_k from the stimulus x, and on request from the label y. In training the segments
+above boundary k get ĥ_k = I_k(x[, y]) in place of h_k; when h_k arrives, I_k descends on the mean over examples of
+‖ĥ_k − h_k‖². With synthetic gradients at the same boundary nothing waits for anything: this is the complete unlocking
+of Jaderberg et al. (2017), sections 2.1 and 3.3.
+
+- Everything that comes from above, such as t_k or e, was computed at ĥ_k. The rule at boundary k itself sees h_k: the
+  segments below learn from S_k(h_k[, y]), and S_k learns to predict from h_k the target that was computed at ĥ_k. With
+  backprop at the boundary the segments below get the gradient at ĥ_k.
+- Of several synthetic inputs, each learns from the activation that arrives at its boundary in training, which the next
+  synthetic input below may have caused.
+- Batch norms update their running statistics once per step, from the input on which they train, which is ĥ_k above the
+  boundary.
+- Evaluation, recorded activations and the true gradients beside which a rule is diagnosed use the true forward pass,
+  without I_k. The log has the loss of I_k in `input_losses`, and at diagnosed steps its relative error
+  ‖ĥ_k − h_k‖ / ‖h_k‖ as `input_error`.
+- I_k reads all numbers of a stimulus as one vector and returns all units of h_k, also of feature maps. It does not
+  serve stimuli that are whole numbers, such as tokens.
+- A prediction that contains the label teaches the segments above to read the label from it, which h_k does not allow
+  later; therefore `label_conditioned` is false by default.
+
+## Diagnosed steps
+
+At the steps of `--diagnose` the log compares, at each boundary k, g_k with τ_k (norms, relative error, cosine and
+angle); the gradient of the parameters of segment k with backprop's (`update_cosine`, which is the alignment of the
+updates under plain gradient descent); for feedback alignment and its variants the feedback weights B with the weights
+that they replace (`weight_angle`, in degrees; 0 if they are parallel); and predicted with true inputs (`input_error`).
+With `--diagnose-batches B` it also has squared bias and variance of the gradient of these parameters over B batches,
+divided by the mean squared norm of a batch's true gradient.
 
 ## A control of gradient quality
 

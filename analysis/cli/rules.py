@@ -19,23 +19,26 @@ def rules(
     *,
     display: Output,
 ) -> None:
-    """List the learning rules: the gradient that each chooses, the signals that it needs, and its locks.
+    """List the learning rules, the gradient that each chooses and its locks, and the synthetic input.
 
     Example: repsim rules synthetic-gradient
     """
     from dataclasses import asdict
 
-    from repsim.learning import catalogue
+    from repsim.learning import catalogue, input_entry
 
-    entries = [entry for entry in catalogue() if name in (None, entry.name)]
+    all_entries = [*catalogue(), input_entry()]
+    entries = [entry for entry in all_entries if name in (None, entry.name)]
     if not entries:
-        known = ", ".join(entry.name for entry in catalogue())
+        known = ", ".join(entry.name for entry in all_entries)
         raise ValueError(f"Unknown rule '{name}'. Choose one of: {known}.")
     if display.json:
         print_json([asdict(entry) for entry in entries])
     elif name is None:
-        _print_table([(entry.name, ", ".join(entry.locks) or "-", entry.formula) for entry in entries])
-        print("\nEvery rule is forward locked. Options and references: repsim rules NAME")
+        *of_rules, of_input = entries
+        _print_table([(entry.name, ", ".join(entry.locks) or "-", entry.formula) for entry in of_rules])
+        print(f"\nEvery rule is forward locked, unless {of_input.name} is joined to it (NAME + {of_input.name}):")
+        print(f"{of_input.formula}.\nOptions and references: repsim rules NAME")
     else:
         _print_entry(asdict(entries[0]))
 
@@ -48,6 +51,7 @@ def _print_table(rows: list[tuple[str, str, str]]) -> None:
 
 
 def _print_entry(facts: dict[str, Any]) -> None:
+    from repsim.learning import ESTIMATORS
     from repsim.learning.rules import is_observable
 
     options, meanings = facts.pop("options"), facts.pop("meanings")
@@ -56,7 +60,7 @@ def _print_entry(facts: dict[str, Any]) -> None:
     print("options:")
     for option, default in options.items():
         print(f"  {option}={_as_typed(default)}: {meanings[option]}")
-    if is_observable(facts["name"]):
+    if facts["name"] in ESTIMATORS and is_observable(facts["name"]):
         print("  observe=false: whether the rule only learns, while the network uses backprop")
 
 

@@ -69,6 +69,7 @@ def rebuild(run: Run, step: int) -> TrainingSetup:
 def _separated(learner: Learner, alone: Learner) -> Learner:
     """Return the second learner with the state of the first, whose estimators may be stacked."""
     alone.network.load_state_dict(learner.network.state_dict())
+    alone.synthetic_inputs.load_state_dict(learner.synthetic_inputs.state_dict())
     for ks, estimator in learner.placed().items():
         state = estimator.state_dict()
         for i, k in enumerate(ks):

@@ -70,6 +70,8 @@ from .parallel import keep_freed_memory as keep_freed_memory
 from .parallel import train_replicas as train_replicas
 from .rule_catalogue import CatalogueEntry as CatalogueEntry
 from .rule_catalogue import catalogue as catalogue
+from .rule_catalogue import input_entry as input_entry
+from .rule_catalogue import locks_of_boundary as locks_of_boundary
 from .rules import InputRule as InputRule
 from .rules import Rule as Rule
 from .rules import choose_boundaries as choose_boundaries

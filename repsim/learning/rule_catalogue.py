@@ -1,4 +1,4 @@
-"""Table of learning rules, derived from the declarations of the estimators."""
+"""Table of learning rules and of the synthetic input, derived from their declarations."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from repsim.learning.estimators import ESTIMATORS, locks
+from repsim.learning.estimators import ESTIMATORS, Estimator, Site, locks
+from repsim.learning.inputs import SyntheticInput, locks_above
 from repsim.learning.learner import site_of
 from repsim.learning.networks import mlp
 from repsim.learning.rules import Rule
 
-__all__ = ["CatalogueEntry", "catalogue"]
+__all__ = ["CatalogueEntry", "catalogue", "input_entry", "locks_of_boundary"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class CatalogueEntry:
     needs : tuple of str
         Signals that the rule reads, as field names of ``Signals``.
     locks : tuple of str
-        A subset of ("backward", "update").
+        Locks of the segments below the boundary, a subset of ("backward", "update"); of the synthetic input, the lock
+        of the segments above, ("forward",) or nothing.
     options : dict of str to object
         Default values by option.
     meanings : dict of str to str
@@ -51,17 +53,50 @@ def catalogue() -> list[CatalogueEntry]:
     >>> [entry.name for entry in catalogue() if not entry.locks]
     ['noise', 'direct-random-target', 'synthetic-gradient', 'decoupled-greedy']
     """
-    network = mlp(2, 2, depth=2, width=2, generator=torch.Generator())
-    site = site_of(network, 1, n_outputs=2)
     entries = []
     for name, rule in ESTIMATORS.items():
-        estimator = Rule(name, {}).build(site)
-        options = estimator.options.to_dict()
-        meanings = {option.name: option.help for option in rule.Options.settings()}
-        needs, locked = tuple(sorted(estimator.needs)), tuple(sorted(locks(estimator)))
-        entries.append(
-            CatalogueEntry(
-                name, rule.formula, rule.learns, needs, locked, options, meanings, rule.places, rule.reference
-            )
-        )
+        estimator = Rule(name, {}).build(_site())
+        entries.append(_entry(name, rule, estimator, tuple(sorted(locks(estimator)))))
     return entries
+
+
+def input_entry() -> CatalogueEntry:
+    """Return the synthetic input as an entry of the catalogue, with its default options.
+
+    Examples
+    --------
+    >>> input_entry().needs, input_entry().locks
+    (('stimulus',), ())
+    """
+    module = SyntheticInput(_site(), 2, generator=torch.Generator())
+    return _entry(SyntheticInput.name, SyntheticInput, module, tuple(sorted(locks_above(module))))
+
+
+def locks_of_boundary(entry: CatalogueEntry, *, synthetic_input: bool = False) -> tuple[str, ...]:
+    """Return the locks on both sides of a boundary with a rule, with or without a synthetic input.
+
+    Examples
+    --------
+    >>> (entry,) = (entry for entry in catalogue() if entry.name == "synthetic-gradient")
+    >>> locks_of_boundary(entry), locks_of_boundary(entry, synthetic_input=True)
+    (('forward',), ())
+    """
+    above = input_entry().locks if synthetic_input else tuple(locks_above(None))
+    return tuple(sorted({*entry.locks, *above}))
+
+
+def _site() -> Site:
+    return site_of(mlp(2, 2, depth=2, width=2, generator=torch.Generator()), 1, n_outputs=2)
+
+
+def _entry(
+    name: str,
+    kind: type[Estimator] | type[SyntheticInput],
+    part: Estimator | SyntheticInput,
+    locked: tuple[str, ...],
+) -> CatalogueEntry:
+    meanings = {option.name: option.help for option in kind.Options.settings()}
+    needs, options = tuple(sorted(part.needs)), part.options.to_dict()
+    return CatalogueEntry(
+        name, kind.formula, kind.learns, needs, locked, options, meanings, kind.places, kind.reference
+    )

@@ -70,7 +70,7 @@ class SyntheticInput(nn.Module):
     """
 
     name: ClassVar[str] = "synthetic-input"
-    formula: ClassVar[str] = "h_k above the boundary is replaced by ĥ_k = I_k(x[, y])"
+    formula: ClassVar[str] = "the segments above train on ĥ_k = I_k(x[, y]) in place of h_k"
     learns: ClassVar[str] = "I: ‖I_k(x[, y]) − h_k‖²"
     reference: ClassVar[str] = "Jaderberg et al. (2017), Decoupled neural interfaces using synthetic gradients"
     Options: ClassVar[type[SyntheticInputOptions]] = SyntheticInputOptions

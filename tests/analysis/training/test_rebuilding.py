@@ -21,6 +21,7 @@ FEW = RecordingConfig(n_train=20, n_validation=10, n_test=10, steps="first,5,las
 RULES: dict[str, dict[str, Any]] = {
     "stacked": {"rule": "synthetic-gradient", "boundaries": "all"},
     "mixed": {"rule": "noise@1 + synthetic-gradient:hidden_layers=1@2"},
+    "unlocked": {"rule": "synthetic-gradient@1 + synthetic-input@1,2"},
     "random": {"rule": "noise", "boundaries": "all"},
     "conv": {"network": "conv", "width": 4, "rule": "synthetic-gradient@1,3 + feedback-alignment@2"},
 }

@@ -27,6 +27,7 @@ SG = "synthetic-gradient"
 RULES = {
     **{name: {"rule": name, "boundaries": "all"} for name in ESTIMATORS},
     "mixed": {"rule": f"noise@1 + {SG}:hidden_layers=1@2", "loss": "mse"},
+    "unlocked": {"rule": f"{SG}@1 + synthetic-input@1,2"},
     "observed": {"rule": f"{SG}:observe=true", "boundaries": "all"},
     "conv": {"network": "conv", "width": 4, "rule": f"{SG}@1,3 + feedback-alignment@2"},
 }

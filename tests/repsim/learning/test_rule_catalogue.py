@@ -1,6 +1,6 @@
-from repsim.learning import ESTIMATORS, locks, parse_rules, site_of
+from repsim.learning import ESTIMATORS, SyntheticInput, locks, parse_rules, site_of
 from repsim.learning.networks import mlp
-from repsim.learning.rule_catalogue import catalogue
+from repsim.learning.rule_catalogue import catalogue, input_entry, locks_of_boundary
 from repsim.learning.streams import stream
 
 
@@ -24,6 +24,15 @@ def test_needs_and_locks_are_those_of_the_estimator_that_the_name_builds() -> No
             estimator = rule.build(site_of(network, k, n_outputs=3))
             assert set(entry.needs) == estimator.needs
             assert set(entry.locks) == locks(estimator)
+
+
+def test_a_synthetic_input_removes_the_forward_lock_and_no_other() -> None:
+    for entry in catalogue():
+        assert locks_of_boundary(entry) == tuple(sorted((*entry.locks, "forward")))
+        assert locks_of_boundary(entry, synthetic_input=True) == entry.locks
+    entry, module = input_entry(), SyntheticInput
+    assert (entry.name, entry.formula, entry.learns) == (module.name, module.formula, module.learns)
+    assert (entry.needs, entry.locks, entry.options["label_conditioned"]) == (("stimulus",), (), False)
 
 
 def test_options_are_shown_with_the_defaults_that_a_rule_has_without_them() -> None:

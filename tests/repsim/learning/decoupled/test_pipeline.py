@@ -100,7 +100,10 @@ def assert_same(one: nn.Module, other: nn.Module, tolerance: float) -> None:
 
 # The locked schedule
 
-RULES = "feedback-alignment@1 + direct-feedback-alignment@5 + synthetic-gradient:observe=true@3"
+RULES = (
+    "feedback-alignment@1 + direct-feedback-alignment@5 + synthetic-gradient:observe=true@3 + "
+    "synthetic-input:label_conditioned=true@1,5"
+)
 LOCKED = config(RULES, schedule="cosine", epochs=2, seed=3)
 
 
@@ -126,6 +129,8 @@ def test_the_locked_pipeline_is_the_synchronous_run(
         assert step.loss == pytest.approx(expected.loss, abs=1e-10)
         assert step.estimator_losses == pytest.approx(expected.estimator_losses, abs=1e-10)
         assert step.estimator_losses.keys() == {3}
+        assert step.input_losses == pytest.approx(expected.input_losses, abs=1e-10)
+        assert step.input_losses.keys() == {1, 5}
     result.learner.network.output = result.learner.network.output.segment
     assert_same(result.learner, other, 1e-10)
 
@@ -221,6 +226,43 @@ def test_no_target_is_sent_to_a_rule_that_learns_without_it() -> None:
     rules = "direct-random-target@1 + noise@2 + decoupled-greedy@3 + synthetic-gradient@4"
     stages = split_into_stages(start(config(rules)), [1, 2, 3, 4, 5])
     assert [wants_target(stage) for stage in stages] == [False, True, False, True, True, False]
+
+
+# Unlocked forward too
+
+
+@pytest.fixture(scope="module")
+def predicting(digits: tuple[Tensor, Tensor]) -> PipelineResult:
+    """Return synthetic inputs above slow segments: the stages above run ahead as far as they can."""
+    settings = config("synthetic-gradient@2,4 + synthetic-input@2,4", epochs=EPOCHS)
+    learner = start(settings)
+    learner.network.hidden["1"] = Slow(learner.network.hidden["1"], 0.01)
+    return train_pipeline(learner, *digits, settings, in_flight=ROOM)
+
+
+def test_a_stage_above_a_synthetic_input_begins_before_its_activation_has_arrived(predicting: PipelineResult) -> None:
+    assert [stage.ahead_of_input for stage in predicting.stages] == [0, ROOM, ROOM]
+    bottom, middle, _ = predicting.stages
+    assert bottom.idle["gradient"] == bottom.idle["input"] == 0
+    assert middle.idle["input"] > 0  # the bottom is slow, and memory is bounded
+
+
+def test_all_activations_arrive_and_train_the_synthetic_inputs(predicting: PipelineResult) -> None:
+    assert all(step.input_losses.keys() == step.estimator_losses.keys() == {2, 4} for step in predicting.steps)
+    first, last = predicting.steps[0], predicting.steps[-1]
+    assert all(last.input_losses[k] < 0.5 * first.input_losses[k] for k in (2, 4))
+    assert last_loss(predicting.steps) < 0.5 * first.loss
+    fresh = start(config("synthetic-gradient@2,4 + synthetic-input@2,4")).synthetic_inputs.state_dict()
+    for name, value in predicting.learner.synthetic_inputs.state_dict().items():
+        assert not torch.equal(value, fresh[name])
+
+
+def test_a_cut_may_have_backprop_and_a_synthetic_input() -> None:
+    settings = config("synthetic-input@3")
+    below, above = split_into_stages(start(settings), [3])
+    assert (below.above, above.below is not None) == (None, True)
+    assert wants_target(below)
+    assert (below.reads_stimuli, above.reads_stimuli) == (False, True)
 
 
 # When something goes wrong
