@@ -45,7 +45,11 @@ def gradients_in_evaluation_mode(run: Run, step: int) -> tuple[dict[int, NDArray
     learner, stimuli = learner_of(run, step)
     learner.eval()
     X, y = torch.from_numpy(stimuli.first_inputs(len(stimuli))), torch.from_numpy(stimuli.labels)
-    chosen = compute_gradients(learner.network, learner.placed(), X, y, loss=learner.loss, watch=True).gradients
+    inputs = learner.placed_inputs()
+    step = compute_gradients(
+        learner.network, learner.placed(), X, y, synthetic_inputs=inputs, loss=learner.loss, watch=True
+    )
+    chosen = step.gradients
     h, activations = learner.network.input(X), []
     for segment in learner.network.segments:
         h = segment(h)

@@ -250,7 +250,7 @@ def test_a_stage_above_a_synthetic_input_begins_before_its_activation_has_arrive
 def test_all_activations_arrive_and_train_the_synthetic_inputs(predicting: PipelineResult) -> None:
     assert all(step.input_losses.keys() == step.estimator_losses.keys() == {2, 4} for step in predicting.steps)
     first, last = predicting.steps[0], predicting.steps[-1]
-    assert all(last.input_losses[k] < 0.5 * first.input_losses[k] for k in (2, 4))
+    assert all(last.input_losses[k] < 0.6 * first.input_losses[k] for k in (2, 4))
     assert last_loss(predicting.steps) < 0.5 * first.loss
     fresh = start(config("synthetic-gradient@2,4 + synthetic-input@2,4")).synthetic_inputs.state_dict()
     for name, value in predicting.learner.synthetic_inputs.state_dict().items():
