@@ -132,6 +132,8 @@ of Jaderberg et al. (2017), sections 2.1 and 3.3.
 - Evaluation, recorded activations and the true gradients beside which a rule is diagnosed use the true forward pass,
   without I_k. The log has the loss of I_k in `input_losses`, and at diagnosed steps its relative error
   ‖ĥ_k − h_k‖ / ‖h_k‖ as `input_error`.
+- The loss and the accuracy that the log gives for a batch are those of the top of the network on predictions; those on
+  the validation examples are the true network's, and may be much lower while predictions are poor.
 - I_k reads all numbers of a stimulus as one vector and returns all units of h_k, also of feature maps. It does not
   serve stimuli that are whole numbers, such as tokens.
 - A prediction that contains the label teaches the segments above to read the label from it, which h_k does not allow

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from repsim.learning.checks import check_choice
-from repsim.learning.diagnostics.flat_gradients import flat_gradient
+from repsim.learning.diagnostics.flat_gradients import flat_gradient, rows_of
 from repsim.learning.learner import Learner
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
@@ -124,9 +124,9 @@ def bias_variances(
     for X, y in batches:
         sizes.append(count_examples(y))
         drawn = drawn_so_far(X.device)
-        chosen.append(_mean_gradients(learner, X, y, of, lead))
+        chosen.append(_mean_gradients(learner, X, y, of, tuple(y.shape[:lead])))
         with drawing_again(drawn, X.device):
-            true.append(_mean_gradients(backprop, X, y, of, lead))
+            true.append(_mean_gradients(backprop, X, y, of, tuple(y.shape[:lead])))
     if len(sizes) < 2:
         raise ValueError(f"The number of batches is {len(sizes)}; a variance over batches needs two or more.")
     if len(set(sizes)) > 1:
@@ -140,7 +140,7 @@ def bias_variances(
     }
 
 
-def _mean_gradients(learner: Learner, X: Tensor, y: Tensor, of: str, lead: int) -> dict[int, Tensor]:
+def _mean_gradients(learner: Learner, X: Tensor, y: Tensor, of: str, lead: tuple[int, ...]) -> dict[int, Tensor]:
     """Return the gradient (*lead, entries) of one batch, by boundary, without teaching the estimators."""
     network = learner.network
     network.zero_grad(set_to_none=True)
@@ -149,18 +149,18 @@ def _mean_gradients(learner: Learner, X: Tensor, y: Tensor, of: str, lead: int) 
     return {k: each.double() for k, each in _MEANS[of](network, tape, lead).items()}
 
 
-def _of_weights(network: Chain, tape: Tape, lead: int) -> dict[int, Tensor]:
+def _of_weights(network: Chain, tape: Tape, lead: tuple[int, ...]) -> dict[int, Tensor]:
     return {
         k: flat_gradient(segment, lead)
         for k, segment in zip(network.boundaries, network.segments, strict=False)  # the last segment has no boundary
     }
 
 
-def _of_activations(network: Chain, tape: Tape, lead: int) -> dict[int, Tensor]:
-    return {k: g.mean(dim=lead).flatten(lead) for k, g in tape.gradients().items()}
+def _of_activations(network: Chain, tape: Tape, lead: tuple[int, ...]) -> dict[int, Tensor]:
+    return {k: g.mean(dim=len(lead)).reshape(*lead, -1) for k, g in tape.gradients().items()}
 
 
-_MEANS: dict[str, Callable[[Chain, Tape, int], dict[int, Tensor]]] = {
+_MEANS: dict[str, Callable[[Chain, Tape, tuple[int, ...]], dict[int, Tensor]]] = {
     "weights": _of_weights,
     "activations": _of_activations,
 }
@@ -168,12 +168,14 @@ _MEANS: dict[str, Callable[[Chain, Tape, int], dict[int, Tensor]]] = {
 
 def _compare_each(g: Tensor, t: Tensor) -> list[BiasVariance]:
     """Compare the gradients (B, *lead, entries) of all batches for each network."""
-    pairs = zip(*(each.view(len(each), -1, each.shape[-1]).unbind(dim=1) for each in (g, t)), strict=True)
+    pairs = zip(*(rows_of(each.movedim(0, -2), 2) for each in (g, t)), strict=True)
     return [_compare_batches(*pair) for pair in pairs]
 
 
 def _compare_batches(g: Tensor, t: Tensor) -> BiasVariance:
-    """Compare the gradients (B, entries) of all batches."""
+    """Compare the gradients (B, entries) of all batches; those of no parameters have none."""
+    if g.shape[1] == 0:
+        return BiasVariance(0.0, 0.0, 0.0, 0.0, 0.0, len(g))
     return BiasVariance(
         bias=float((g.mean(dim=0) - t.mean(dim=0)).norm()),
         variance=float(g.var(dim=0).sum()),

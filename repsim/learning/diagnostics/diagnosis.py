@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from repsim.learning.diagnostics.bias_variance import BiasVariance
-from repsim.learning.diagnostics.flat_gradients import flat_gradient, flatten_parameters
+from repsim.learning.diagnostics.flat_gradients import flat_gradient, flatten_parameters, rows_of
 from repsim.learning.learner import Learner
 from repsim.learning.networks.true_gradient import gradients_of_segments
 from repsim.learning.step import Outcome
@@ -105,8 +105,8 @@ def diagnose_step(learner: Learner, outcome: Outcome, true: TrueStep) -> dict[in
     dict of int to list of Diagnosis
         One comparison per network, by boundary.
     """
-    lead, network = outcome.loss.ndim, learner.network
-    found = diagnose(outcome.gradients, true.boundaries, lead)
+    lead, network = tuple(outcome.loss.shape), learner.network
+    found = diagnose(outcome.gradients, true.boundaries, len(lead))
     aligned = _weight_cosines(learner, lead)
     for k in found:
         own, backprop = flat_gradient(network.segments[k - 1], lead), flatten_parameters(true.segments[k], lead)
@@ -120,7 +120,7 @@ def diagnose_step(learner: Learner, outcome: Outcome, true: TrueStep) -> dict[in
     return found
 
 
-def _weight_cosines(learner: Learner, lead: int) -> dict[int, list[float]]:
+def _weight_cosines(learner: Learner, lead: tuple[int, ...]) -> dict[int, list[float]]:
     """Return the cosine between feedback weights and weights, of each network, at boundaries that have such weights."""
     found = {}
     for (k, *others), estimator in learner.placed().items():
@@ -144,7 +144,7 @@ def _compare_one(g: Tensor, t: Tensor) -> Diagnosis:
 
 def _cosines(one: Tensor, other: Tensor) -> list[float]:
     """Return the cosines between vectors (*lead, entries)."""
-    pairs = zip(*(each.double().view(-1, each.shape[-1]) for each in (one, other)), strict=True)
+    pairs = zip(*(rows_of(each.double()) for each in (one, other)), strict=True)
     return [_cosine(*pair) for pair in pairs]
 
 

@@ -81,7 +81,8 @@ class FeedbackAlignment(Backprop):
     @torch.no_grad()
     def feedback_pairs(self, above: nn.Module) -> list[tuple[Tensor, Tensor]]:
         """Return B and the weight of each affine map of segment k + 1; drawn anew, B is a draw without consequences."""
-        twin, weights = copy.deepcopy(self), [affine.weight.detach() for affine in affine_maps(above)]
+        affines: list[Any] = affine_maps(above)
+        weights, twin = [affine.weight.detach() for affine in affines], copy.deepcopy(self)
         return [(twin.feedback(i, weight).detach(), weight) for i, weight in enumerate(weights)]
 
     def through(self, segment: nn.Module, X: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def gradients_of_segments(
     h, activations, owners = network.input(X), {}, list[int]()
     parameters: list[Tensor] = []
     for k, segment in enumerate(network.segments, start=1):
-        learning = [each for each in segment.parameters() if each.requires_grad]
+        learning: list[Tensor] = [each for each in segment.parameters() if each.requires_grad]
         parameters, owners = parameters + learning, owners + [k] * len(learning)
         h = activations[k] = apply_without_side_effects(segment, h)
         if not h.requires_grad:  # below the first parameter that learns

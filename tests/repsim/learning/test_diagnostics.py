@@ -26,7 +26,7 @@ from repsim.learning import (
     stack,
     true_gradients,
 )
-from repsim.learning.diagnostics import diagnose_step, true_step
+from repsim.learning.diagnostics import bias_variances, diagnose_step, true_step
 from tests.repsim.small_chains import assert_same_bits, build_estimator, randn
 
 N, CLASSES = 7, 3
@@ -220,6 +220,22 @@ def test_backprop_is_its_own_step(kind: str) -> None:
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
         assert found.weight_angle is None
         assert found.input_error is None
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_segments_without_parameters_have_no_update(n: int) -> None:
+    nets = [Chain([torch.nn.Linear(6, 5), torch.nn.Tanh()], torch.nn.Linear(5, CLASSES), [5, 5]) for _ in range(n)]
+    learners = [Learner(net).double() for net in nets]
+    learner = learners[0] if n == 1 else stack(learners)
+    X, y = (each if n == 1 else each.expand(n, *each.shape) for each in examples("mlp"))
+    true = true_step(learner, X, y)
+    found = diagnose_step(learner, learner.compute_gradients(X, y, watch=True), true)
+    spread = bias_variances(learner, [(X, y), (X, y)], lead=int(n > 1))
+    for i in range(n):
+        assert found[1][i].update_cosine == pytest.approx(1.0)
+        assert math.isnan(found[2][i].update_cosine)
+        assert spread[2][i].variance == 0.0
+        assert math.isnan(found[2][i].with_spread(spread[2][i]).variance)
 
 
 # Bias and variance
