@@ -84,10 +84,11 @@ class SyntheticInput(nn.Module):
         self.options: Any = self.Options(**options)
         self.needs = frozenset({"stimulus", "labels"} if self.options.label_conditioned else {"stimulus"})
         widths = [n_inputs, *[self.options.hidden_width or site.size] * self.options.hidden_layers, site.size]
-        self.layers: Any = nn.ModuleList(nn.utils.skip_init(nn.Linear, *fan) for fan in pairwise(widths))
+        layers: list[Any] = [nn.utils.skip_init(nn.Linear, *fan) for fan in pairwise(widths)]
+        self.layers: Any = nn.ModuleList(layers)
         conditioned = self.options.label_conditioned
         self.label_vectors = ClassVectors(site.n_outputs, (widths[1],)) if conditioned else None
-        for gain, layer in zip([2.0] * self.options.hidden_layers + [1.0], self.layers, strict=True):
+        for gain, layer in zip([2.0] * self.options.hidden_layers + [1.0], layers, strict=True):
             draw_weights(layer, math.sqrt(gain / layer.weight.shape[-1]), generator)
 
     def forward(self, X: Tensor, y: Tensor | None = None) -> Tensor:

@@ -46,6 +46,7 @@ RECORDING = {
     "compress": True,
     "record_signals": True,
     "diagnose": "none",
+    "diagnose_batches": 3,
 }
 CAPTURE = {
     "layers": ["conv*"],
