@@ -115,7 +115,7 @@ respect to the output; y is the one-hot label.
 A rule chooses the gradient at a boundary; the part `synthetic-input` chooses the forward value there. It is joined to
 any rule:
 
-    repsim train runs/unlocked --rule "synthetic-gradient@4,8 + synthetic-input@4,8"
+    repsim train runs/unlocked --rule "synthetic-gradient@2,4 + synthetic-input@2,4"
 
 A module I_k predicts the activation h_k from the stimulus x, and on request from the label y. In training the segments
 above boundary k get ĥ_k = I_k(x[, y]) in place of h_k; when h_k arrives, I_k descends on the mean over examples of

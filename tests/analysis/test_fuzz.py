@@ -142,7 +142,7 @@ OF_NUMBERS = {"depth", "width", "epochs", "batch_size", "seed", "split_seed", "t
 OF_NUMBERS |= {"shift", "learning_rate", "estimator_learning_rate", "n_train", "n_validation", "n_test"}
 SENSIBLE: dict[str, Sequence[str]] = {
     "data": ("digits", "xor", "linear:5", "noisy-linear", "narrow.npz", "one-class.npz"),
-    "rule": (*ESTIMATORS, "noise:scale=2@1", "synthetic-gradient:hidden_layers=1", "noise:scale=x", "hebb", "noise@99"),
+    "rule": (*ESTIMATORS, "noise:scale=2@1", "noise + synthetic-input@1", "noise:scale=x", "hebb", "noise@99"),
     "boundaries": ("middle", "all", "inner", "every:2", "1", "1-2", "4,21"),
     "loss": ("log_loss", "mse"),
     "network": ("mlp", "conv", "residual"),
