@@ -119,6 +119,44 @@ Angle and norm are over all examples and units of a batch, and are interpolated 
 path in `like` must not contain a comma or an @. A relative path is relative to the working directory, also when a run
 is resumed.
 
+## Predictive coding
+
+`predictive-coding` is the variant with fixed predictions (Millidge, Tschantz and Buckley 2022): values v_k beside the
+predictions μ_k = h_k descend ½ Σ ‖v_k − μ_k‖² plus the loss, all at once, while the Jacobians J and the predictions
+stay those of the forward pass. The errors ε_k = μ_k − v_k then follow
+
+    ε_k(t + 1) = (1 − η) ε_k(t) + η J_{k+1}ᵀ ε_{k+1}(t),   ε_k(0) = 0,   ε = e at the output,
+
+and g_k = ε_k(T). With η = 1 and as many steps T as there are hidden layers, which are the defaults, this is backprop:
+error by error what Song et al. (2020) show for updates that are made when the error first arrives (Z-IL). For other
+settings ε_k(T) = P(B ≥ d) τ_k, where d is the number of segments above boundary k and B counts the successes of T
+trials of probability η. This form, by which the rule is computed, is ours; a test compares it with inference step by
+step. So with fixed predictions T and η change only how large g_k is at each boundary, never its direction, and an
+optimizer that normalises gradients, such as Adam, nearly undoes the change; with `--optimizer sgd` it is a learning
+rate for each layer. The variant in which predictions follow the values is not implemented.
+
+## Rules that learn in a second forward pass
+
+With `forward-forward` and `pepita` segment k learns in a second pass with another input, from a gradient at its output
+h'_k in that pass; its input h'_{k−1} is fixed. The first pass is the network's own: it is evaluated and recorded,
+updates running statistics, and trains the output segment with the true loss. These rules cannot be observed, and are
+trained in one process ([decision 25](decisions/0025-segments-that-learn-in-a-second-pass.md)).
+
+- `forward-forward` (Hinton 2022) runs each example with its label and with a wrong one, drawn uniformly at each update.
+  With the goodness G = ‖h'_k‖² and d units, segment k descends log(1 + exp(θ d − G)) for the former (positive) and
+  log(1 + exp(G − θ d)) for the latter (negative), summed over both and averaged over the batch. The label is one-hot in
+  place of the first features (`labels=embedded`), or a fixed random pattern per class that is added to the input
+  (`labels=added`); the latter equals further inputs whose weights are products of those of the first affine map. Ours
+  are: the output segment, which reads the last hidden layer in the pass without a label; and that layers do not divide
+  their input by its length. With batch norm, the default, hidden layers learn best here; with `--norm layer`, whose
+  activations have nearly the same length for every input, they learn little.
+- `pepita` (Dellaferrera and Kreiman 2022) sends x + e F through the network again, where e is the error of the first
+  pass and F is fixed and uniform between ± `scale` · √(6 / number of inputs). Then ΔW_k = −η (h_k − h'_k)ᵀ h'_{k−1}:
+  the difference stands for the gradient at the output of the affine map, without the derivatives of the norm and the
+  nonlinearity. Ours are: gains and shifts of norms get the gradient of ⟨h_k − h'_k, h'_k⟩ with the difference fixed;
+  max pooling is differentiated; and the output segment learns in the first pass, where the authors' code uses the error
+  and the activations of the second.
+
 ## Choices not specified in the literature
 
 - Kickback is defined for one output. For several classes β is e at the true class; with `error=sum` it is the sum of e,

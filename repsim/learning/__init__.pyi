@@ -28,9 +28,12 @@ from .estimators import DirectRandomTarget as DirectRandomTarget
 from .estimators import DisturbedGradient as DisturbedGradient
 from .estimators import Estimator as Estimator
 from .estimators import FeedbackAlignment as FeedbackAlignment
+from .estimators import ForwardForward as ForwardForward
 from .estimators import Kickback as Kickback
 from .estimators import Noise as Noise
 from .estimators import Observed as Observed
+from .estimators import Pepita as Pepita
+from .estimators import PredictiveCoding as PredictiveCoding
 from .estimators import RuleOptions as RuleOptions
 from .estimators import Signals as Signals
 from .estimators import SignSymmetric as SignSymmetric

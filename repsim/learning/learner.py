@@ -163,7 +163,7 @@ def site_of(network: Chain, k: int, *, loss: str = "log_loss", seed: int = 0, n_
     """
     segments, shapes = network.segments, network.shapes
     above = () if k == len(shapes) else shapes[k]
-    return Site(shapes[k - 1], n_outputs, k, segments[k], above, loss, seed)
+    return Site(shapes[k - 1], n_outputs, k, segments[k], above, loss, seed, len(segments) - k, network.n_features)
 
 
 def build_learner(

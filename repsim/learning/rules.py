@@ -102,10 +102,12 @@ def _parse_rule(text: str) -> Rule:
         options[key] = _parse_value(f"{name}: {key}", value, known[key])
     observe = options.pop("observe", False)
     if observe and not is_observable(name):
-        raise ValueError(
-            f"{name} cannot be observed beside backprop: it uses or changes the backward pass through the segment "
-            "above. Remove observe=true."
+        how = (
+            "its segments learn in a second forward pass"
+            if ESTIMATORS[name].learns_again
+            else "it uses or changes the backward pass through the segment above"
         )
+        raise ValueError(f"{name} cannot be observed beside backprop: {how}. Remove observe=true.")
     try:
         ESTIMATORS[name].Options(**options)
     except ValueError as error:
@@ -116,7 +118,7 @@ def _parse_rule(text: str) -> Rule:
 def is_observable(name: str) -> bool:
     """Return whether a rule chooses its own gradient, so that it can learn while the network uses backprop."""
     rule = ESTIMATORS[name]
-    return not rule.passes_target_unchanged and rule.through is Estimator.through
+    return not rule.passes_target_unchanged and not rule.learns_again and rule.through is Estimator.through
 
 
 def _parse_value(what: str, text: str, option: Setting) -> Any:

@@ -13,6 +13,9 @@ from repsim.learning.estimators.greedy import DecoupledGreedy
 from repsim.learning.estimators.kickback import Kickback
 from repsim.learning.estimators.noise import Noise
 from repsim.learning.estimators.observed import Observed
+from repsim.learning.estimators.passes.forward_forward import ForwardForward
+from repsim.learning.estimators.passes.pepita import Pepita
+from repsim.learning.estimators.passes.predictive_coding import PredictiveCoding
 from repsim.learning.estimators.synthetic_gradient import BPLambda, SyntheticGradient, SyntheticGradientProp
 from repsim.learning.estimators.target_propagation import TargetPropagation
 from repsim.registration import add_installed
@@ -30,9 +33,12 @@ __all__ = [
     "DisturbedGradient",
     "Estimator",
     "FeedbackAlignment",
+    "ForwardForward",
     "Kickback",
     "Noise",
     "Observed",
+    "Pepita",
+    "PredictiveCoding",
     "RuleOptions",
     "SignSymmetric",
     "Signals",
@@ -59,6 +65,9 @@ ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folde
     "bp-lambda": BPLambda,
     "decoupled-greedy": DecoupledGreedy,
     "target-propagation": TargetPropagation,
+    "predictive-coding": PredictiveCoding,
+    "forward-forward": ForwardForward,
+    "pepita": Pepita,
 }
 
 add_installed(KINDS["rules"])

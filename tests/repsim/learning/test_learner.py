@@ -41,6 +41,7 @@ STACKED = {
     "synthetic-gradient",
     "decoupled-greedy",
     "bp-lambda:lam=0",
+    "predictive-coding",
 }
 
 
