@@ -157,6 +157,33 @@ trained in one process ([decision 25](decisions/0025-segments-that-learn-in-a-se
   max pooling is differentiated; and the output segment learns in the first pass, where the authors' code uses the error
   and the activations of the second.
 
+## Unbiased and least-error mixtures
+
+Both rules mix a synthetic gradient S with t_k, from which S learns as in `synthetic-gradient`.
+
+- `control-variate` is unbiased: g_k = S + (z / p) (t_k − S), where z is 1 with probability p and 0 otherwise, for each
+  example or for each batch as one. Its expectation over z is t_k; and as pull-backs are linear and the z of different
+  boundaries independent, the expected gradient of every weight is that of backprop. The price is variance: the draws
+  add (1 − p) / p · ‖t_k − S‖² for each example, so the logged loss of S times (1 − p) / p is the mean of this variance
+  over examples. `gradient_bias_variance` measures bias and variance in the gradients of weights. Read: the abstract and
+  the beginning of Ciosek, Felicioni and Elenter Litwin (2025, arXiv 2511.05187), who make updates from predicted
+  gradients unbiased by control variates, to save backward passes, with a linear predictor of the gradients of all
+  weights. The estimator above is ours, and plainly unbiased. What does not fit a chain of segments is their predictor,
+  which acts on weights rather than at boundaries. Nothing is saved here, as one step runs all backward passes: where z is 0
+  for a batch, the segments below would not have to wait for those above.
+- `least-error-mixture` is BP(λ) with the λ of least estimated mean squared error. T and Ŝ are the gradients, from t_k
+  and from S, with respect to a vector per class added to h_k. With the variances v of T and w of Ŝ over batches, their
+  covariance c and the squared bias b² = ‖E Ŝ − E T‖², the error of the mixture as an estimate of E T is
+
+      (1 − λ)² (b² + w) + λ² v + 2 λ (1 − λ) c,   least at   λ = (b² + w − c) / (b² + w + v − 2 c), clipped to [0, 1].
+
+  Running averages over `memory` updates estimate the four; until there are two batches λ = 1. Read: the abstract and
+  the beginning of Zhang, Tang and Koyejo (2026, arXiv 2605.27946), who ask when synthetic gradients estimate a gradient
+  with a lower mean squared error than backprop, on computational graphs with feedback at the end that may be noisy, as
+  rewards are. The mixture, its statistics and their estimates are ours. What does not fit a chain of segments is noisy
+  feedback: where nothing above a boundary is random, t_k is a function of the batch, so only the choice of the batch is
+  noise, of which T and Ŝ share a part; the covariance takes it into account.
+
 ## Choices not specified in the literature
 
 - Kickback is defined for one output. For several classes β is e at the true class; with `error=sum` it is the sum of e,

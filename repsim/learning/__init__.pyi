@@ -22,6 +22,7 @@ from .estimators import AdaptiveRandomBackprop as AdaptiveRandomBackprop
 from .estimators import AdaptiveSkippedBackprop as AdaptiveSkippedBackprop
 from .estimators import Backprop as Backprop
 from .estimators import BPLambda as BPLambda
+from .estimators import ControlVariate as ControlVariate
 from .estimators import DecoupledGreedy as DecoupledGreedy
 from .estimators import DirectFeedbackAlignment as DirectFeedbackAlignment
 from .estimators import DirectRandomTarget as DirectRandomTarget
@@ -30,6 +31,7 @@ from .estimators import Estimator as Estimator
 from .estimators import FeedbackAlignment as FeedbackAlignment
 from .estimators import ForwardForward as ForwardForward
 from .estimators import Kickback as Kickback
+from .estimators import LeastErrorMixture as LeastErrorMixture
 from .estimators import Noise as Noise
 from .estimators import Observed as Observed
 from .estimators import Pepita as Pepita

@@ -11,6 +11,8 @@ from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals
 from repsim.learning.estimators.feedback_alignment import AdaptiveRandomBackprop, FeedbackAlignment, SignSymmetric
 from repsim.learning.estimators.greedy import DecoupledGreedy
 from repsim.learning.estimators.kickback import Kickback
+from repsim.learning.estimators.mixtures.control_variate import ControlVariate
+from repsim.learning.estimators.mixtures.least_error_mixture import LeastErrorMixture
 from repsim.learning.estimators.noise import Noise
 from repsim.learning.estimators.observed import Observed
 from repsim.learning.estimators.passes.forward_forward import ForwardForward
@@ -27,6 +29,7 @@ __all__ = [
     "AdaptiveSkippedBackprop",
     "BPLambda",
     "Backprop",
+    "ControlVariate",
     "DecoupledGreedy",
     "DirectFeedbackAlignment",
     "DirectRandomTarget",
@@ -35,6 +38,7 @@ __all__ = [
     "FeedbackAlignment",
     "ForwardForward",
     "Kickback",
+    "LeastErrorMixture",
     "Noise",
     "Observed",
     "Pepita",
@@ -63,6 +67,8 @@ ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folde
     "synthetic-gradient": SyntheticGradient,
     "synthetic-gradient-prop": SyntheticGradientProp,
     "bp-lambda": BPLambda,
+    "control-variate": ControlVariate,
+    "least-error-mixture": LeastErrorMixture,
     "decoupled-greedy": DecoupledGreedy,
     "target-propagation": TargetPropagation,
     "predictive-coding": PredictiveCoding,

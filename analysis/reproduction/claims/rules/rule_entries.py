@@ -89,6 +89,8 @@ ENTRIES = (
     RuleEntry("synthetic gradient, no labels", "synthetic-gradient:label_conditioned=false@all", _PREDICTED),
     RuleEntry("SG + prop", "synthetic-gradient-prop@all", _PREDICTED),
     RuleEntry("BP(0.5)", "bp-lambda:lam=0.5@all", _PREDICTED),
+    RuleEntry("control variate", "control-variate@all", _PREDICTED),
+    RuleEntry("least-error mixture", "least-error-mixture@all", _PREDICTED),
     RuleEntry("Kickback", "kickback", _SCALAR),
     RuleEntry(GREEDY, "decoupled-greedy", _LOCAL),
     RuleEntry("forward-forward", "forward-forward", _LOCAL),

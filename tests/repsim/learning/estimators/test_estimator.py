@@ -49,10 +49,13 @@ BACKWARD_LOCKED = [
     "synthetic-gradient-prop",
     "bp-lambda",
     "bp-lambda:lam=1",
+    "control-variate",
+    "least-error-mixture",
     "target-propagation",
     "target-propagation:hidden_layers=1",
 ]
 OF_THE_TRUE_GRADIENT = ["disturbed-gradient", "predictive-coding:rate=0.5"]  # whatever rules act above
+OF_THE_TARGET = ["bp-lambda:lam=1", "least-error-mixture"]  # λ is 1, in the latter at the first update
 RULES = FREE + UPDATE_LOCKED + BACKWARD_LOCKED + OF_THE_TRUE_GRADIENT
 
 
@@ -130,10 +133,10 @@ def test_gradient_reads_no_signal_that_is_not_declared(rule: str, kind: str, k: 
 
 @pytest.mark.parametrize("k", [K, DEPTH])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rule", sorted(set(RULES) - {"bp-lambda:lam=1", "target-propagation"}))
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {*OF_THE_TARGET, "target-propagation"}))
 def test_gradient_reads_every_signal_that_is_declared(rule: str, kind: str, k: int) -> None:
-    """Left out: λ = 1, which multiplies S by 0, and affine inverses, in whose differences h_{k+1} cancels; labels and
-    errors that make the input of a second pass."""
+    """Left out: λ = 1, with which S is multiplied by 0; affine inverses, in whose differences h_{k+1} cancels; labels
+    and errors that make the input of a second pass."""
     net = small_network(kind)
     everything = signals_at(site_of(net, k, n_outputs=CLASSES))
     reference = build_estimator(rule, net, k).gradient(everything)
@@ -229,7 +232,7 @@ def test_rules_see_labels_only_if_they_declare_it(rule: str) -> None:
     net = small_network("mlp")
     everything = signals_at(site_of(net, K, n_outputs=CLASSES))  # the error stays as it is
     one, other = (build_estimator(rule, net, K).gradient(s) for s in (everything, other_values(everything, "labels")))
-    reads = "labels" in build_estimator(rule, net, K).needs and rule not in {"bp-lambda:lam=1", *AGAIN}
+    reads = "labels" in build_estimator(rule, net, K).needs and rule not in OF_THE_TARGET + AGAIN
     assert torch.equal(one, other) is not reads
 
 
