@@ -157,6 +157,32 @@ trained in one process ([decision 25](decisions/0025-segments-that-learn-in-a-se
   max pooling is differentiated; and the output segment learns in the first pass, where the authors' code uses the error
   and the activations of the second.
 
+## Equilibrium propagation
+
+`equilibrium-propagation` (Scellier and Bengio 2017) turns a perceptron into a network with symmetric couplings: each
+layer also acts on the layer below, through the transposed weights. Its states s_1 … s_K, of which s_K is the output,
+are a stationary point of the energy
+
+    E = Σ_k (ρ*(s_k) − ⟨s_k, W_k s_{k−1} + b_k⟩),   so that   s_k = φ(W_k s_{k−1} + b_k + W_{k+1}ᵀ s_{k+1}),
+
+where φ is the nonlinearity (the identity at the output) and the derivative of ρ* its inverse. This form of the energy,
+and updates by φ, follow Ernoult et al. (2019). Layers are updated one after the other, `sweeps` times. These states are
+what is evaluated, recorded and analyzed, as `hidden.k`. In training, β ℓ is added to E, and with s⁺ = s(β), s⁻ = s(−β)
+and span 2 β (or s⁻ = s(0) and span β with `symmetric=false`)
+
+    ΔW_k = η / span · (s⁺_k s⁺_{k−1}ᵀ − s⁻_k s⁻_{k−1}ᵀ),   g_k = (s⁻_k − s⁺_k) / span,
+
+of which the first tends to the gradient of ℓ at s(0) as β → 0, with an error in proportion to β² (or β); a test shows
+both. g_k tends to the gradient with respect to what is added to the input of layer k, which is the true gradient of
+diagnoses and recorded gradients here. The rule needs all boundaries, the network `mlp` without norms, tanh or sigmoid
+units and the squared error, and cannot be cut into stages:
+
+    repsim train runs/ep --rule equilibrium-propagation --depth 1 --norm none --activation sigmoid --loss mse
+
+Ours are: the nudge by any differentiable ℓ, of which the squared error is allowed, because with the log loss outputs
+and with them the feedback grow until no equilibrium is reached; a linear output; and the default options
+([decision 26](decisions/0026-equilibria-are-a-network-of-their-own.md)).
+
 ## Unbiased and least-error mixtures
 
 Both rules mix a synthetic gradient S with t_k, from which S learns as in `synthetic-gradient`.
@@ -169,8 +195,8 @@ Both rules mix a synthetic gradient S with t_k, from which S learns as in `synth
   the beginning of Ciosek, Felicioni and Elenter Litwin (2025, arXiv 2511.05187), who make updates from predicted
   gradients unbiased by control variates, to save backward passes, with a linear predictor of the gradients of all
   weights. The estimator above is ours, and plainly unbiased. What does not fit a chain of segments is their predictor,
-  which acts on weights rather than at boundaries. Nothing is saved here, as one step runs all backward passes: where z is 0
-  for a batch, the segments below would not have to wait for those above.
+  which acts on weights rather than at boundaries. Nothing is saved here, as one step runs all backward passes: where z is
+  0 for a batch, the segments below would not have to wait for those above.
 - `least-error-mixture` is BP(λ) with the λ of least estimated mean squared error. T and Ŝ are the gradients, from t_k
   and from S, with respect to a vector per class added to h_k. With the variances v of T and w of Ŝ over batches, their
   covariance c and the squared bias b² = ‖E Ŝ − E T‖², the error of the mixture as an estimate of E T is

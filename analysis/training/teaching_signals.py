@@ -69,6 +69,8 @@ class TeachingSignals:
 
     def _chosen(self, X: Tensor, y: Tensor) -> dict[int, Tensor]:
         network = self.model.network
+        if not network.is_feedforward:
+            return self.model.compute_gradients(X, y, watch=True).gradients
         segments = dict(enumerate(network.segments, start=1))
         tape = Tape(segments, self.model.placed(), network.input(X), len(y), watch=True)
         tape.descend_from_loss(y, self.model.loss)

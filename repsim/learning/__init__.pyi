@@ -27,6 +27,7 @@ from .estimators import DecoupledGreedy as DecoupledGreedy
 from .estimators import DirectFeedbackAlignment as DirectFeedbackAlignment
 from .estimators import DirectRandomTarget as DirectRandomTarget
 from .estimators import DisturbedGradient as DisturbedGradient
+from .estimators import EquilibriumPropagation as EquilibriumPropagation
 from .estimators import Estimator as Estimator
 from .estimators import FeedbackAlignment as FeedbackAlignment
 from .estimators import ForwardForward as ForwardForward
@@ -54,6 +55,7 @@ from .networks import NETWORKS as NETWORKS
 from .networks import NORMS as NORMS
 from .networks import Activation as Activation
 from .networks import Chain as Chain
+from .networks import EquilibriumNetwork as EquilibriumNetwork
 from .networks import Norm as Norm
 from .networks import Readout as Readout
 from .networks import ResidualBlock as ResidualBlock

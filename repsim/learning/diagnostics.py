@@ -15,6 +15,7 @@ from repsim.learning.estimators import Estimator
 from repsim.learning.learner import Learner
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
+from repsim.learning.networks.true_gradient import check_feedforward
 from repsim.learning.streams import drawing_again, drawn_so_far
 from repsim.learning.tape import Tape
 
@@ -147,7 +148,8 @@ def gradient_bias_variance(
     Raises
     ------
     ValueError
-        If there are fewer than two batches, if they differ in their numbers of examples, or if ``of`` is unknown.
+        If there are fewer than two batches, if they differ in their numbers of examples, if ``of`` is unknown, or if
+        the activations of the network are an equilibrium.
 
     References
     ----------
@@ -165,6 +167,7 @@ def gradient_bias_variance(
     (0.0, True)
     """
     check_choice("of", of, _MEANS)
+    check_feedforward(learner.network)
     learner = copy.deepcopy(learner)
     chosen: list[dict[int, Tensor]] = []
     true: list[dict[int, Tensor]] = []

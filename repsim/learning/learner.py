@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import Estimator, Site
+from repsim.learning.estimators.passes.equilibrium_propagation import network_for
 from repsim.learning.networks import NETWORKS, Chain
 from repsim.learning.optimizers import optimizer_of
 from repsim.learning.rules import Rule, parse_rules
@@ -101,7 +102,8 @@ class Learner(nn.Module):
         torch.Size([4, 3])
         """
         rules = parse_rules(rule, None, len(network.boundaries))
-        return cls(network, build_estimators(rules, network, network.n_outputs, loss=loss, seed=seed), loss=loss)
+        estimators = build_estimators(rules, network, network.n_outputs, loss=loss, seed=seed)
+        return cls(network_for(network, estimators), estimators, loss=loss)
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the network's logits (N, n_outputs)."""
@@ -204,6 +206,7 @@ def build_learner(
     network = network or _built_in(config, (shape,) if isinstance(shape, int) else tuple(shape), n_outputs)
     rules = config.rules_at(len(network.boundaries))
     estimators = build_estimators(rules, network, n_outputs, loss=config.loss, seed=config.seed)
+    network = network_for(network, estimators)
     return Learner(network, estimators, loss=config.loss, together=together, started=started)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repsim.learning.estimators import Estimator, Signals
+from repsim.learning.estimators.passes.equilibrium_propagation import EquilibriumPropagation
 from repsim.learning.estimators.passes.second_pass import run_second_passes
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks.true_gradient import apply_without_side_effects, true_gradients_from
@@ -46,6 +47,11 @@ class Tape:
         watch: bool = False,
     ) -> None:
         self._segments, self._n, self._watch = dict(segments), n_examples, watch
+        if any(isinstance(each, EquilibriumPropagation) for each in estimators.values()):
+            raise ValueError(
+                "EquilibriumPropagation trains a network that relaxes to an equilibrium. Build it with build_learner "
+                "or Learner.with_rule, and train with the synchronous step."
+            )
         self._placed = {key if isinstance(key, tuple) else (key,): each for key, each in estimators.items()}
         self._alone = {ks[0]: estimator for ks, estimator in self._placed.items() if len(ks) == 1}
         self._cuts = self._find_cuts()

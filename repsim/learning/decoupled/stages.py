@@ -191,6 +191,11 @@ def split_into_stages(learner: Learner, cuts: Sequence[int] | None = None) -> tu
     By default the cuts are all boundaries whose estimators are unlocked. Any other cut must be at a boundary where
     backprop is used; the stage below then waits for the gradient. The learner is built with ``together=False``.
     """
+    if not learner.network.is_feedforward:
+        raise ValueError(
+            "Equilibrium propagation trains all layers together, so that the network cannot be cut into stages. Train "
+            "with the synchronous step."
+        )
     estimators = _single_estimators(learner)
     boundaries = learner.network.boundaries
     if cuts is None:

@@ -15,6 +15,7 @@ from repsim.learning.estimators.mixtures.control_variate import ControlVariate
 from repsim.learning.estimators.mixtures.least_error_mixture import LeastErrorMixture
 from repsim.learning.estimators.noise import Noise
 from repsim.learning.estimators.observed import Observed
+from repsim.learning.estimators.passes.equilibrium_propagation import EquilibriumPropagation
 from repsim.learning.estimators.passes.forward_forward import ForwardForward
 from repsim.learning.estimators.passes.pepita import Pepita
 from repsim.learning.estimators.passes.predictive_coding import PredictiveCoding
@@ -34,6 +35,7 @@ __all__ = [
     "DirectFeedbackAlignment",
     "DirectRandomTarget",
     "DisturbedGradient",
+    "EquilibriumPropagation",
     "Estimator",
     "FeedbackAlignment",
     "ForwardForward",
@@ -74,6 +76,7 @@ ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folde
     "predictive-coding": PredictiveCoding,
     "forward-forward": ForwardForward,
     "pepita": Pepita,
+    "equilibrium-propagation": EquilibriumPropagation,
 }
 
 add_installed(KINDS["rules"])

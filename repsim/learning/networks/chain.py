@@ -44,6 +44,7 @@ class Chain(nn.Module):
     """
 
     stacks_by_parts = True  # see stack
+    is_feedforward = True  # False if activations are an equilibrium, see EquilibriumNetwork
     is_own = False  # True if the user wrote the blocks, which may draw random numbers and may not be stackable
 
     def __init__(

@@ -18,14 +18,15 @@ from analysis.training import teaching_signals
 from analysis.training.setup import configurations, prepare
 from analysis.training.teaching_signals import TeachingSignals
 from checkpoints import Run, Stimuli
-from repsim.learning import ESTIMATORS, Learner, TrainingConfig, build_optimizer, compute_gradients
+from repsim.learning import Learner, TrainingConfig, build_optimizer, compute_gradients
+from tests.repsim.small_chains import RULES_OF_CHAINS
 
 LAST = 12
 TINY = TrainingConfig(data="digits", depth=3, width=8, epochs=2, batch_size=200)
 FEW = RecordingConfig(n_train=20, n_validation=10, n_test=10, steps="first,5,last", record_signals=True)
 SG = "synthetic-gradient"
 RULES = {
-    **{name: {"rule": name, "boundaries": "all"} for name in ESTIMATORS},
+    **{name: {"rule": name, "boundaries": "all"} for name in RULES_OF_CHAINS},
     "mixed": {"rule": f"noise@1 + {SG}:hidden_layers=1@2", "loss": "mse"},
     "observed": {"rule": f"{SG}:observe=true", "boundaries": "all"},
     "conv": {"network": "conv", "width": 4, "rule": f"{SG}@1,3 + feedback-alignment@2"},
