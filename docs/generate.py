@@ -195,8 +195,8 @@ Both rules mix a synthetic gradient S with t_k, from which S learns as in `synth
   the beginning of Ciosek, Felicioni and Elenter Litwin (2025, arXiv 2511.05187), who make updates from predicted
   gradients unbiased by control variates, to save backward passes, with a linear predictor of the gradients of all
   weights. The estimator above is ours, and plainly unbiased. What does not fit a chain of segments is their predictor,
-  which acts on weights rather than at boundaries. Nothing is saved here, as one step runs all backward passes: where z is
-  0 for a batch, the segments below would not have to wait for those above.
+  which acts on weights rather than at boundaries. Nothing is saved here, as one step runs all backward passes: where z
+  is 0 for a batch, the segments below would not have to wait for those above.
 - `least-error-mixture` is BP(λ) with the λ of least estimated mean squared error. T and Ŝ are the gradients, from t_k
   and from S, with respect to a vector per class added to h_k. With the variances v of T and w of Ŝ over batches, their
   covariance c and the squared bias b² = ‖E Ŝ − E T‖², the error of the mixture as an estimate of E T is
