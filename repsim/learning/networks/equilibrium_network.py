@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from repsim.learning.networks.chain import Chain, Segment
 
-__all__ = ["EquilibriumNetwork"]
+__all__ = ["EquilibriumNetwork", "Pull"]
 
 Pull = Callable[[Tensor], Tensor]  # from the state of the output to what is subtracted from its input
 
@@ -73,7 +73,8 @@ class EquilibriumNetwork(Chain):
         for k, segment in enumerate(self.hidden.values()):
             above = states[k + 1] @ affines[k + 1].weight
             below = segment(below, lambda affine, s, above=above: affine(s) + above)
-        return self.output(below)  # type: ignore[no-any-return]
+        output: Tensor = self.output(below)
+        return output
 
     def affines(self) -> list[Any]:
         """Return the affine maps W_1 … W_K."""
@@ -100,7 +101,7 @@ class EquilibriumNetwork(Chain):
             What is added to the inputs of the hidden layers, one tensor (*lead, N, width) each.
         """
         affines, last = self.affines(), len(self.hidden)
-        activations = [segment.activation for segment in self.hidden.values()]
+        activations: list[Any] = [segment.activation for segment in self.hidden.values()]
         x = self.input(X)
         states: list[Any] = [None] * (last + 1) if start is None else list(start)
         for _ in range(self.n_sweeps):

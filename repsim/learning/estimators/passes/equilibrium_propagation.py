@@ -11,7 +11,7 @@ from torch import Tensor
 from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals
 from repsim.learning.losses import LOSSES, count_examples
 from repsim.learning.networks.chain import Chain
-from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
+from repsim.learning.networks.equilibrium_network import EquilibriumNetwork, Pull
 from repsim.settings import setting
 
 __all__ = ["EquilibriumPropagation", "EquilibriumPropagationOptions", "learn_from_equilibria"]
@@ -106,25 +106,28 @@ def learn_from_equilibria(
             "boundaries."
         )
 
-    def pull(beta: float) -> Tensor:
-        def apply(output: Tensor) -> Tensor:
-            with torch.enable_grad():
-                o = output.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(LOSSES[loss](o, y).sum(), o)
-            return beta * slope
-
-        return apply
-
     beta = rule.options.beta
     with torch.no_grad():
         free = network.relax(X)
-        plus = network.relax(X, pull(beta), start=free)
-        minus = network.relax(X, pull(-beta), start=free) if rule.options.symmetric else free
+        plus = network.relax(X, _nudge(beta, y, loss), start=free)
+        minus = network.relax(X, _nudge(-beta, y, loss), start=free) if rule.options.symmetric else free
     change = _energy(network, X, plus) - _energy(network, X, minus)
     (change / (rule.span * count_examples(y))).backward()
     value = LOSSES[loss](free[-1], y).mean(dim=-1)
     chosen = {k: each.gradient(Signals(minus[k - 1], y, again=plus[k - 1])) for k, each in sorted(estimators.items())}
     return value, free[-1], chosen
+
+
+def _nudge(beta: float, y: Tensor, loss: str) -> Pull:
+    """Return β ∂ℓ/∂o as a function of the output o of each example."""
+
+    def pull(output: Tensor) -> Tensor:
+        with torch.enable_grad():
+            o = output.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(LOSSES[loss](o, y).sum(), o)
+        return beta * slope
+
+    return pull
 
 
 def _energy(network: EquilibriumNetwork, X: Tensor, states: list[Tensor]) -> Tensor:
