@@ -166,6 +166,97 @@ Angle and norm are over all examples and units of a batch, and are interpolated 
 path in `like` must not contain a comma or an @. A relative path is relative to the working directory, also when a run
 is resumed.
 
+## Predictive coding
+
+`predictive-coding` is the variant with fixed predictions (Millidge, Tschantz and Buckley 2022): values v_k beside the
+predictions μ_k = h_k descend ½ Σ ‖v_k − μ_k‖² plus the loss, all at once, while the Jacobians J and the predictions
+stay those of the forward pass. The errors ε_k = μ_k − v_k then follow
+
+    ε_k(t + 1) = (1 − η) ε_k(t) + η J_{k+1}ᵀ ε_{k+1}(t),   ε_k(0) = 0,   ε = e at the output,
+
+and g_k = ε_k(T). With η = 1 and as many steps T as there are hidden layers, which are the defaults, this is backprop:
+error by error what Song et al. (2020) show for updates that are made when the error first arrives (Z-IL). For other
+settings ε_k(T) = P(B ≥ d) τ_k, where d is the number of segments above boundary k and B counts the successes of T
+trials of probability η. This form, by which the rule is computed, is ours; a test compares it with inference step by
+step. So with fixed predictions T and η change only how large g_k is at each boundary, never its direction, and an
+optimizer that normalises gradients, such as Adam, nearly undoes the change; with `--optimizer sgd` it is a learning
+rate for each layer. The variant in which predictions follow the values is not implemented.
+
+## Rules that learn in a second forward pass
+
+With `forward-forward` and `pepita` segment k learns in a second pass with another input, from a gradient at its output
+h'_k in that pass; its input h'_{k−1} is fixed. The first pass is the network's own: it is evaluated and recorded,
+updates running statistics, and trains the output segment with the true loss. These rules cannot be observed, and are
+trained in one process ([decision 25](decisions/0025-segments-that-learn-in-a-second-pass.md)).
+
+- `forward-forward` (Hinton 2022) runs each example with its label and with a wrong one, drawn uniformly at each update.
+  With the goodness G = ‖h'_k‖² and d units, segment k descends log(1 + exp(θ d − G)) for the former (positive) and
+  log(1 + exp(G − θ d)) for the latter (negative), summed over both and averaged over the batch. The label is one-hot in
+  place of the first features (`labels=embedded`), or a fixed random pattern per class that is added to the input
+  (`labels=added`); the latter equals further inputs whose weights are products of those of the first affine map. Ours
+  are: the output segment, which reads the last hidden layer in the pass without a label; and that layers do not divide
+  their input by its length. With batch norm, the default, hidden layers learn best here; with `--norm layer`, whose
+  activations have nearly the same length for every input, they learn little.
+- `pepita` (Dellaferrera and Kreiman 2022) sends x + e F through the network again, where e is the error of the first
+  pass and F is fixed and uniform between ± `scale` · √(6 / number of inputs). Then ΔW_k = −η (h_k − h'_k)ᵀ h'_{k−1}:
+  the difference stands for the gradient at the output of the affine map, without the derivatives of the norm and the
+  nonlinearity. Ours are: gains and shifts of norms get the gradient of ⟨h_k − h'_k, h'_k⟩ with the difference fixed;
+  max pooling is differentiated; and the output segment learns in the first pass, where the authors' code uses the error
+  and the activations of the second.
+
+## Equilibrium propagation
+
+`equilibrium-propagation` (Scellier and Bengio 2017) turns a perceptron into a network with symmetric couplings: each
+layer also acts on the layer below, through the transposed weights. Its states s_1 … s_K, of which s_K is the output,
+are a stationary point of the energy
+
+    E = Σ_k (ρ*(s_k) − ⟨s_k, W_k s_{k−1} + b_k⟩),   so that   s_k = φ(W_k s_{k−1} + b_k + W_{k+1}ᵀ s_{k+1}),
+
+where φ is the nonlinearity (the identity at the output) and the derivative of ρ* its inverse. This form of the energy,
+and updates by φ, follow Ernoult et al. (2019). Layers are updated one after the other, `sweeps` times. These states are
+what is evaluated, recorded and analyzed, as `hidden.k`. In training, β ℓ is added to E, and with s⁺ = s(β), s⁻ = s(−β)
+and span 2 β (or s⁻ = s(0) and span β with `symmetric=false`)
+
+    ΔW_k = η / span · (s⁺_k s⁺_{k−1}ᵀ − s⁻_k s⁻_{k−1}ᵀ),   g_k = (s⁻_k − s⁺_k) / span,
+
+of which the first tends to the gradient of ℓ at s(0) as β → 0, with an error in proportion to β² (or β); a test shows
+both. g_k tends to the gradient with respect to what is added to the input of layer k, which is the true gradient of
+diagnoses and recorded gradients here. The rule needs all boundaries, the network `mlp` without norms, tanh or sigmoid
+units and the squared error, and cannot be cut into stages:
+
+    repsim train runs/ep --rule equilibrium-propagation --depth 1 --norm none --activation sigmoid --loss mse
+
+Ours are: the nudge by any differentiable ℓ, of which the squared error is allowed, because with the log loss outputs
+and with them the feedback grow until no equilibrium is reached; a linear output; and the default options
+([decision 26](decisions/0026-equilibria-are-a-network-of-their-own.md)).
+
+## Unbiased and least-error mixtures
+
+Both rules mix a synthetic gradient S with t_k, from which S learns as in `synthetic-gradient`.
+
+- `control-variate` is unbiased: g_k = S + (z / p) (t_k − S), where z is 1 with probability p and 0 otherwise, for each
+  example or for each batch as one. Its expectation over z is t_k; and as pull-backs are linear and the z of different
+  boundaries independent, the expected gradient of every weight is that of backprop. The price is variance: the draws
+  add (1 − p) / p · ‖t_k − S‖² for each example, so the logged loss of S times (1 − p) / p is the mean of this variance
+  over examples. `gradient_bias_variance` measures bias and variance in the gradients of weights. Read: the abstract and
+  the beginning of Ciosek, Felicioni and Elenter Litwin (2025, arXiv 2511.05187), who make updates from predicted
+  gradients unbiased by control variates, to save backward passes, with a linear predictor of the gradients of all
+  weights. The estimator above is ours, and plainly unbiased. What does not fit a chain of segments is their predictor,
+  which acts on weights rather than at boundaries. Nothing is saved here, as one step runs all backward passes: where z
+  is 0 for a batch, the segments below would not have to wait for those above.
+- `least-error-mixture` is BP(λ) with the λ of least estimated mean squared error. T and Ŝ are the gradients, from t_k
+  and from S, with respect to a vector per class added to h_k. With the variances v of T and w of Ŝ over batches, their
+  covariance c and the squared bias b² = ‖E Ŝ − E T‖², the error of the mixture as an estimate of E T is
+
+      (1 − λ)² (b² + w) + λ² v + 2 λ (1 − λ) c,   least at   λ = (b² + w − c) / (b² + w + v − 2 c), clipped to [0, 1].
+
+  Running averages over `memory` updates estimate the four; until there are two batches λ = 1. Read: the abstract and
+  the beginning of Zhang, Tang and Koyejo (2026, arXiv 2605.27946), who ask when synthetic gradients estimate a gradient
+  with a lower mean squared error than backprop, on computational graphs with feedback at the end that may be noisy, as
+  rewards are. The mixture, its statistics and their estimates are ours. What does not fit a chain of segments is noisy
+  feedback: where nothing above a boundary is random, t_k is a function of the batch, so only the choice of the batch is
+  noise, of which T and Ŝ share a part; the covariance takes it into account.
+
 ## Choices not specified in the literature
 
 - Kickback is defined for one output. For several classes β is e at the true class; with `error=sum` it is the sum of e,

@@ -115,7 +115,8 @@ class Setting:
                 else f"a number from {self.lowest} to {self.highest}"
             )
         if self.type is not int:
-            return "a number above 0" if self.positive else _IN_WORDS[self.type]
+            most = "" if self.highest is None else f" and at most {self.highest}"
+            return f"a number above 0{most}" if self.positive else _IN_WORDS[self.type]
         if self.highest is not None and _is_integer(value) and value > self.highest:
             return f"a whole number of {self.highest} or less"
         return "a whole number" + (f" of {self.lowest} or more" if self.lowest is not None else "")

@@ -48,7 +48,7 @@ def serve(descriptor: int, parent: int) -> None:
 
 def _give_back_memory() -> None:
     """Return memory that no object uses to the system, where the C library keeps it (glibc)."""
-    if sys.platform == "linux" and hasattr(_C_LIBRARY, "malloc_trim"):
+    if _C_LIBRARY is not None and hasattr(_C_LIBRARY, "malloc_trim"):
         _C_LIBRARY.malloc_trim(0)
 
 

@@ -67,6 +67,8 @@ class TeachingSignals:
         return int(min(_LARGEST_BLOCK, 1 << (max(1, _BLOCK_BYTES // row_bytes).bit_length() - 1)))
 
     def _chosen(self, X: Tensor, y: Tensor) -> dict[int, Tensor]:
+        if not self.model.network.is_feedforward:
+            return self.model.compute_gradients(X, y, watch=True).gradients
         tape = self.model.tape(X, y, watch=True)
         tape.descend_from_loss(y, self.model.loss)
         return tape.gradients()

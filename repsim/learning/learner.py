@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import Estimator, Site
+from repsim.learning.estimators.passes.equilibrium_propagation import network_for
 from repsim.learning.inputs import SyntheticInput, predict_inputs
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import NETWORKS, Chain
@@ -48,7 +49,8 @@ class Learner(nn.Module):
     Raises
     ------
     ValueError
-        If the network does not have the boundary of an estimator or of a synthetic input.
+        If the network does not have the boundary of an estimator or of a synthetic input, or if there is a synthetic
+        input beside a rule that learns in a second forward pass.
     """
 
     stacks_by_parts = True
@@ -68,6 +70,11 @@ class Learner(nn.Module):
         modules = dict(sorted((synthetic_inputs or {}).items()))
         for k in (*estimators, *modules):
             network.check_boundary(k)
+        if modules and any(estimator.learns_again for estimator in estimators.values()):
+            raise ValueError(
+                "A synthetic input replaces the activations of one forward pass, but a rule here compares two passes. "
+                "Leave out the synthetic input, or use another rule."
+            )
         self.network, self.loss = network, loss
         alone = {(k,): [estimator] for k, estimator in estimators.items()}
         groups = _group_alike(estimators, started or {}) if together else alone
@@ -112,8 +119,10 @@ class Learner(nn.Module):
         depth, n_outputs = len(network.boundaries), network.n_outputs
         estimators = build_estimators(parse_rules(rule, None, depth), network, n_outputs, loss=loss, seed=seed)
         placed = parse_inputs(rule, None, depth)
-        modules = build_inputs(placed, network, network.n_inputs if placed else 0, n_outputs, seed=seed)
-        return cls(network, estimators, synthetic_inputs=modules, loss=loss)
+        if placed and network.n_features is None:
+            raise ValueError("The number of inputs is unknown; give Chain.of an example, such as X[:2].")
+        modules = build_inputs(placed, network, network.n_features or 0, n_outputs, seed=seed)
+        return cls(network_for(network, estimators), estimators, synthetic_inputs=modules, loss=loss)
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the network's logits (N, n_outputs)."""
@@ -190,7 +199,7 @@ def site_of(network: Chain, k: int, *, loss: str = "log_loss", seed: int = 0, n_
     """
     segments, shapes = network.segments, network.shapes
     above = () if k == len(shapes) else shapes[k]
-    return Site(shapes[k - 1], n_outputs, k, segments[k], above, loss, seed)
+    return Site(shapes[k - 1], n_outputs, k, segments[k], above, loss, seed, len(segments) - k, network.n_features)
 
 
 def build_learner(
@@ -232,6 +241,7 @@ def build_learner(
     depth, n_inputs = len(network.boundaries), math.prod((shape,) if isinstance(shape, int) else shape)
     estimators = build_estimators(config.rules_at(depth), network, n_outputs, loss=config.loss, seed=config.seed)
     modules = build_inputs(config.synthetic_inputs_at(depth), network, n_inputs, n_outputs, seed=config.seed)
+    network = network_for(network, estimators)
     return Learner(network, estimators, synthetic_inputs=modules, loss=config.loss, together=together, started=started)
 
 

@@ -149,10 +149,12 @@ def _parse_part(text: str) -> tuple[Rule | InputRule, type[Estimator] | type[Syn
         options[key] = _parse_value(f"{name}: {key}", value, known[key])
     observe = options.pop("observe", False)
     if observe and not is_observable(name):
-        raise ValueError(
-            f"{name} cannot be observed beside backprop: it uses or changes the backward pass through the segment "
-            "above. Remove observe=true."
+        how = (
+            "its segments learn in a second forward pass"
+            if ESTIMATORS[name].learns_again
+            else "it uses or changes the backward pass through the segment above"
         )
+        raise ValueError(f"{name} cannot be observed beside backprop: {how}. Remove observe=true.")
     try:
         kinds[name].Options(**options)
     except ValueError as error:
@@ -163,7 +165,7 @@ def _parse_part(text: str) -> tuple[Rule | InputRule, type[Estimator] | type[Syn
 def is_observable(name: str) -> bool:
     """Return whether a rule chooses its own gradient, so that it can learn while the network uses backprop."""
     rule = ESTIMATORS[name]
-    return not rule.passes_target_unchanged and rule.through is Estimator.through
+    return not rule.passes_target_unchanged and not rule.learns_again and rule.through is Estimator.through
 
 
 def _parse_value(what: str, text: str, option: Setting) -> Any:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from repsim.learning.estimators import Estimator
+from repsim.learning.estimators.passes.equilibrium_propagation import learn_from_equilibria
 from repsim.learning.inputs import SyntheticInput, predict_inputs
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
+from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
 from repsim.learning.tape import Tape
 
 __all__ = ["Outcome", "compute_gradients"]
@@ -63,6 +65,8 @@ def compute_gradients(
     Consecutive segments joined by backprop are differentiated as one span, which gives the same numbers with less
     work.
 
+    An ``EquilibriumNetwork`` has no such pass; its weights learn from two equilibria, by equilibrium propagation.
+
     Parameters
     ----------
     network : Chain
@@ -81,6 +85,10 @@ def compute_gradients(
     watch : bool, default False
         Whether to return the gradients at all boundaries. It does not change the update, bit for bit.
     """
+    if isinstance(network, EquilibriumNetwork):
+        each = {k: estimator for ks, estimator in estimators.items() for k in (ks if isinstance(ks, tuple) else (ks,))}
+        value, output, chosen = learn_from_equilibria(network, each, X, y, loss)
+        return Outcome(value, output, {}, chosen if watch else {})
     segments = dict(enumerate(network.segments, start=1))
     modules = synthetic_inputs or {}
     predicted = predict_inputs(modules, X, y)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from repsim.learning.estimators import Estimator, Signals
+from repsim.learning.estimators.passes.equilibrium_propagation import EquilibriumPropagation
+from repsim.learning.estimators.passes.second_pass import run_second_passes
 from repsim.learning.inputs import SyntheticInput
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks.true_gradient import apply_without_side_effects, true_gradients_from
@@ -50,6 +52,11 @@ class Tape:
     ) -> None:
         self._predicted = dict(predicted or {})
         self._segments, self._n, self._watch = dict(segments), n_examples, watch
+        if any(isinstance(each, EquilibriumPropagation) for each in estimators.values()):
+            raise ValueError(
+                "EquilibriumPropagation trains a network that relaxes to an equilibrium. Build it with build_learner "
+                "or Learner.with_rule, and train with the synchronous step."
+            )
         self._placed = {key if isinstance(key, tuple) else (key,): each for key, each in estimators.items()}
         self._alone = {ks[0]: estimator for ks, estimator in self._placed.items() if len(ks) == 1}
         self._cuts = self._find_cuts()
@@ -58,7 +65,9 @@ class Tape:
         self._g: dict[int, Tensor] = {}  # g_k at cut k
         self._true: dict[int, Tensor] = {}  # N · ∂L/∂h_k, where an estimator needs it
         self._proposed: dict[tuple[int, ...], tuple[Tensor, Signals]] = {}  # by estimator
-        h = X.detach()  # the input gets no gradient
+        self._learning_again = {k: each for k, each in self._alone.items() if each.learns_again}
+        self._again: dict[int, Tensor] = {}  # h'_k, with its graph, where a rule learns in a second pass
+        h = self._X = X.detach()  # the input gets no gradient
         needing = [k for ks, each in self._placed.items() if "true_gradient" in each.needs for k in ks]
         self._lowest_true = min(needing, default=None)
         for k, segment in self._segments.items():
@@ -100,6 +109,7 @@ class Tape:
                 chosen = estimator.gradient(signals)
                 self._proposed[ks] = chosen, signals
                 self._g |= dict(zip(ks, chosen.detach().unbind(_stack_axis(chosen, estimator)), strict=True))
+        self._again = run_second_passes(self._learning_again, self._segments, self._X, y, error)
         if root_gradient is not None:
             self._g[max(self._segments)] = root_gradient
         roots, root_gradients = [root], [None if root_gradient is None else root_gradient / self._n]
@@ -109,7 +119,13 @@ class Tape:
                 if self._waits(k):
                     torch.autograd.backward(roots, root_gradients)
                     roots, root_gradients = [], []
-                self._g[k] = self._choose(k, y, error, influence).detach()
+                chosen = self._choose(k, y, error, influence).detach()
+                self._g[k] = self._first_pass(k, chosen)
+                if k in self._again:
+                    self._pass_down(k)
+                    roots.append(self._again[k])
+                    root_gradients.append(chosen / self._n)
+                    continue
             roots.append(self._h[k])
             root_gradients.append(self._g[k] / self._n)
         torch.autograd.backward(roots, root_gradients)
@@ -124,7 +140,8 @@ class Tape:
             if estimator.regresses and not proposed.requires_grad:
                 loss = estimator.loss_of_residual(self._residual(ks, proposed, estimator), signals)
             else:
-                target, above = self._targets(ks, estimator), self._segment_above(ks[0])
+                target = None if estimator.learns_again else self._targets(ks, estimator)
+                above = self._segment_above(ks[0])
                 loss = estimator.loss(proposed, replace(signals, target=target, segment_above=above))
             if loss is not None:
                 losses |= zip(ks, loss.detach().unbind(-1) if len(ks) > 1 else [loss.detach()], strict=True)
@@ -165,6 +182,7 @@ class Tape:
         for ks, estimator in self._placed.items():
             if not estimator.passes_target_unchanged:
                 cuts |= {k + up for k in ks for up in ((0, 1) if estimator.needs & _ABOVE else (0,))}
+                cuts |= {k - 1 for k in ks if estimator.learns_again} - {0}
         return sorted(cuts & {k - 1 for k in self._segments})
 
     def _waits(self, k: int) -> bool:
@@ -185,10 +203,30 @@ class Tape:
             activation_above=self._h[k + 1].detach() if "activation_above" in needs else None,
             gradient_above=self._g[k + 1] if "gradient_above" in needs else None,
             true_gradient=self._true[k] if "true_gradient" in needs else None,
+            again=self._again[k].detach() if estimator.learns_again else None,
         )
         chosen = estimator.gradient(signals)
-        self._proposed[k,] = estimator.proposal(chosen, signals), signals
+        self._proposed[k,] = self._first_pass(k, estimator.proposal(chosen, signals)), signals
         return chosen
+
+    def _first_pass(self, k: int, gradient: Tensor) -> Tensor:
+        """Return g_k: of the gradient in a second pass, the rows of the examples as they were first repeated."""
+        if k not in self._again:
+            return gradient
+        axis = self._h[k].ndim - len(self._alone[k].site.shape) - 1
+        return gradient.narrow(axis, 0, self._n)
+
+    def _pass_down(self, k: int) -> None:
+        """Give the boundary below k its pull-back of g_k, which reaches no parameter of segment k.
+
+        Segment k learns in the second pass, but rules below may use the gradient that arrives there in the first.
+        """
+        if k == 1 or k - 1 in self._learning_again:
+            return
+        below = self._alone.get(k - 1)
+        feedback = [] if below is None else list(below.parameters())  # which may act in the backward pass of segment k
+        inputs = [self._below[k - 1], *feedback]
+        torch.autograd.backward(self._h[k], self._g[k] / self._n, retain_graph=True, inputs=inputs)
 
     def _true_gradients(self, y: Tensor, loss: str) -> dict[int, Tensor]:
         """Return the true gradient from the lowest boundary on whose estimator needs it."""

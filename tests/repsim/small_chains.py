@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor, nn
 
-from repsim.learning import NETWORKS, Chain, Estimator, Rule, parse_rules, site_of
+from repsim.learning import ESTIMATORS, NETWORKS, Chain, Estimator, Rule, parse_rules, site_of
 
 N, CLASSES, DEPTH = 7, 3, 4
+RULES_OF_CHAINS = [name for name in ESTIMATORS if name != "equilibrium-propagation"]  # which has a network of its own
 SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
 
 

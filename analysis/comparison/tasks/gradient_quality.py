@@ -64,7 +64,15 @@ def measure_quality(
 def attempt_to_rebuild(run: Run, step: int) -> Attempt[TrainingSetup]:
     """Return the setup of the training at a step with its learner, or why it cannot be rebuilt."""
     try:
-        return Attempt(rebuild(run, step), [], "")
+        setup = rebuild(run, step)
+        if not setup.learner.network.is_feedforward:
+            return Attempt(
+                None,
+                [],
+                "The activations of the network are an equilibrium, in which boundaries have no "
+                "gradient of the segments above alone",
+            )
+        return Attempt(setup, [], "")
     except Damaged:
         raise
     except (ValueError, OSError) as error:

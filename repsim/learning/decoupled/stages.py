@@ -104,6 +104,12 @@ class Stage(nn.Module):
         self._boundaries = tuple(inner)
         self.inner = nn.ModuleList(inner.values())
         for k, estimator in inner.items():
+            if estimator.learns_again and self.numbers[0] > 1:
+                raise ValueError(
+                    f"Rule {describe_rule(estimator)} at boundary {k} learns in a second forward pass, which starts at "
+                    f"the input of the network, but the chain is cut below, at boundary {self.numbers[0] - 1}. Do not "
+                    "cut there, or train with the synchronous step."
+                )
             for signal in sorted(estimator.needs & set(_OF_THE_TOP)):
                 if not self.is_top:
                     raise ValueError(
@@ -213,7 +219,7 @@ def check_not_clipped(config: TrainingConfig) -> None:
 
 def is_unlocked(estimator: Estimator) -> bool:
     """Return whether the segments below an estimator can learn before the segments above have run."""
-    return not locks(estimator) and type(estimator).through is Estimator.through
+    return not locks(estimator) and not estimator.learns_again and type(estimator).through is Estimator.through
 
 
 def learns_from_target(estimator: Estimator) -> bool:
@@ -228,6 +234,11 @@ def split_into_stages(learner: Learner, cuts: Sequence[int] | None = None) -> tu
     backprop is used; the stage below then waits for the gradient. The learner is built with ``together=False``. A
     stage above a synthetic input does not wait for the stage below.
     """
+    if not learner.network.is_feedforward:
+        raise ValueError(
+            "Equilibrium propagation trains all layers together, so that the network cannot be cut into stages. Train "
+            "with the synchronous step."
+        )
     estimators = _single_estimators(learner)
     boundaries = learner.network.boundaries
     if cuts is None:
@@ -270,9 +281,14 @@ def _check_cuts(cuts: Sequence[int], boundaries: range, estimators: Mapping[int,
             raise ValueError(f"There is no boundary {k} to cut at; this network has boundaries 1 to {boundaries[-1]}.")
         estimator = estimators.get(k)
         if estimator is not None and type(estimator) is not Backprop and not is_unlocked(estimator):
+            why = (
+                "learns in a second forward pass through all segments"
+                if estimator.learns_again
+                else "is locked: the segments below it wait for those above"
+            )
             raise ValueError(
-                f"Rule {describe_rule(estimator)} at boundary {k} is locked: the segments below it wait for those "
-                "above. Cut where the rule needs at most the activation and the labels, or where backprop is used."
+                f"Rule {describe_rule(estimator)} at boundary {k} {why}. Cut where the rule needs at most the "
+                "activation and the labels, or where backprop is used."
             )
 
 

@@ -14,6 +14,7 @@ from repsim.learning.diagnostics.flat_gradients import flat_gradient, rows_of
 from repsim.learning.learner import Learner
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
+from repsim.learning.networks.true_gradient import check_feedforward
 from repsim.learning.streams import drawing_again, drawn_so_far
 from repsim.learning.tape import Tape
 
@@ -91,7 +92,8 @@ def gradient_bias_variance(
     Raises
     ------
     ValueError
-        If there are fewer than two batches, if they differ in their numbers of examples, or if ``of`` is unknown.
+        If there are fewer than two batches, if they differ in their numbers of examples, if ``of`` is unknown, or if
+        the activations of the network are an equilibrium.
 
     References
     ----------
@@ -116,6 +118,7 @@ def bias_variances(
 ) -> dict[int, list[BiasVariance]]:
     """Return ``gradient_bias_variance`` of each network of a stack with ``lead`` leading axes, by boundary."""
     check_choice("of", of, _MEANS)
+    check_feedforward(learner.network)
     learner = copy.deepcopy(learner)
     backprop = Learner(learner.network, loss=learner.loss).train(learner.training)
     chosen: list[dict[int, Tensor]] = []

@@ -11,8 +11,14 @@ from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals
 from repsim.learning.estimators.feedback_alignment import AdaptiveRandomBackprop, FeedbackAlignment, SignSymmetric
 from repsim.learning.estimators.greedy import DecoupledGreedy
 from repsim.learning.estimators.kickback import Kickback
+from repsim.learning.estimators.mixtures.control_variate import ControlVariate
+from repsim.learning.estimators.mixtures.least_error_mixture import LeastErrorMixture
 from repsim.learning.estimators.noise import Noise
 from repsim.learning.estimators.observed import Observed
+from repsim.learning.estimators.passes.equilibrium_propagation import EquilibriumPropagation
+from repsim.learning.estimators.passes.forward_forward import ForwardForward
+from repsim.learning.estimators.passes.pepita import Pepita
+from repsim.learning.estimators.passes.predictive_coding import PredictiveCoding
 from repsim.learning.estimators.synthetic_gradient import BPLambda, SyntheticGradient, SyntheticGradientProp
 from repsim.learning.estimators.target_propagation import TargetPropagation
 from repsim.registration import add_installed
@@ -24,15 +30,21 @@ __all__ = [
     "AdaptiveSkippedBackprop",
     "BPLambda",
     "Backprop",
+    "ControlVariate",
     "DecoupledGreedy",
     "DirectFeedbackAlignment",
     "DirectRandomTarget",
     "DisturbedGradient",
+    "EquilibriumPropagation",
     "Estimator",
     "FeedbackAlignment",
+    "ForwardForward",
     "Kickback",
+    "LeastErrorMixture",
     "Noise",
     "Observed",
+    "Pepita",
+    "PredictiveCoding",
     "RuleOptions",
     "SignSymmetric",
     "Signals",
@@ -57,8 +69,14 @@ ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folde
     "synthetic-gradient": SyntheticGradient,
     "synthetic-gradient-prop": SyntheticGradientProp,
     "bp-lambda": BPLambda,
+    "control-variate": ControlVariate,
+    "least-error-mixture": LeastErrorMixture,
     "decoupled-greedy": DecoupledGreedy,
     "target-propagation": TargetPropagation,
+    "predictive-coding": PredictiveCoding,
+    "forward-forward": ForwardForward,
+    "pepita": Pepita,
+    "equilibrium-propagation": EquilibriumPropagation,
 }
 
 add_installed(KINDS["rules"])

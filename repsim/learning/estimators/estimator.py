@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
+from repsim.learning.networks.true_gradient import apply_without_side_effects
 from repsim.settings import Settings
 
 __all__ = ["LOCKS", "Estimator", "RuleOptions", "Signals", "Site", "locks"]
@@ -35,6 +36,10 @@ class Site:
         Loss of the network, a key of ``LOSSES``.
     seed : int
         Seed of the run.
+    n_above : int
+        Number of segments above the boundary, 1 or more.
+    n_features : int, optional
+        Number of values of one example of the network's input, where it is known.
     """
 
     shape: tuple[int, ...]
@@ -44,6 +49,8 @@ class Site:
     shape_above: tuple[int, ...] = ()
     loss: str = "log_loss"
     seed: int = 0
+    n_above: int = 1
+    n_features: int | None = None
 
     @property
     def size(self) -> int:
@@ -84,6 +91,8 @@ class Signals:
         backward pass.
     segment_above : callable, optional
         Segment k + 1 as a function of h_k, without a graph and without changing running statistics.
+    again : Tensor, optional, shape (*lead, M · N, *shape)
+        h'_k, the output of segment k in the second forward pass of a rule that learns in one.
     """
 
     activation: Tensor
@@ -95,6 +104,7 @@ class Signals:
     gradient_above: Tensor | None = None
     true_gradient: Tensor | None = None
     segment_above: Callable[[Tensor], Tensor] | None = None
+    again: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +119,11 @@ class Estimator(nn.Module, ABC):
     Quantities that learn are parameters, and random but fixed quantities are buffers, so that both are saved with the
     network. All methods treat the axes before those of one example as batch axes, so that estimators can be stacked
     (see ``stack``).
+
+    If ``learns_again`` is True, the segments below the boundary learn in a second forward pass: ``inputs_again`` gives
+    its input, and ``gradient`` returns the gradient at h'_k, the signal ``again``. The pass may hold the N examples of
+    the batch M times in a row; the first N rows of the gradient are g_k. Boundaries with the same rule share a pass,
+    whose input is that of the lowest of them.
 
     Parameters
     ----------
@@ -137,6 +152,7 @@ class Estimator(nn.Module, ABC):
     regresses = False  # True if the loss is a function of g_k − t_k, given by ``loss_of_residual``
     learns_alone = False  # True if ``loss`` does not use the target
     passes_target_unchanged = False  # True if g_k = t_k, so that the chain need not be cut
+    learns_again = False  # True if the segments below learn in a second forward pass
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
         super().__init__()
@@ -168,6 +184,14 @@ class Estimator(nn.Module, ABC):
     def feedback_pairs(self, above: nn.Module) -> list[tuple[Tensor, Tensor]]:
         """Return the weights of the backward pass through segment k + 1, each with the weight that it replaces."""
         return []
+
+    def inputs_again(self, X: Tensor, labels: Tensor | None, error: Tensor | None) -> Tensor:
+        """Return the input (*lead, M · N, ...) of the second pass for that of the first, X (*lead, N, ...)."""
+        raise NotImplementedError
+
+    def run_again(self, segment: nn.Module, X: Tensor) -> Tensor:
+        """Return segment k of X in the second pass, without changing its running statistics."""
+        return apply_without_side_effects(segment, X)
 
     def proposal(self, gradient: Tensor, signals: Signals) -> Tensor:
         """Return the gradient to which ``loss`` and diagnoses refer: g_k itself, unless the rule is only observed."""

@@ -20,15 +20,21 @@ class Observed(Estimator):
     Raises
     ------
     ValueError
-        If the rule changes the backward pass through the segment above, which backprop needs unchanged.
+        If the rule changes the backward pass through the segment above, which backprop needs unchanged, or learns in
+        a second forward pass.
     """
 
     def __init__(self, watched: Estimator) -> None:
         super().__init__(watched.site)
-        if type(watched).through is not Estimator.through:
+        if watched.learns_again or type(watched).through is not Estimator.through:
+            how = (
+                "its segments learn in a second forward pass"
+                if watched.learns_again
+                else f"it changes the backward pass through segment {watched.site.boundary + 1}"
+            )
             raise ValueError(
-                f"{type(watched).__name__} cannot be observed beside backprop: it changes the backward pass through "
-                f"segment {watched.site.boundary + 1}. Use the rule itself, and diagnose its gradients."
+                f"{type(watched).__name__} cannot be observed beside backprop: {how}. Use the rule itself, and "
+                "diagnose its gradients."
             )
         self.watched = watched
         self.needs = watched.needs | {"target"}

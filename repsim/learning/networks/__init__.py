@@ -11,6 +11,7 @@ from repsim.learning.networks.architectures import (
     residual_net,
 )
 from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
+from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
 from repsim.learning.networks.true_gradient import true_gradients
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "NORMS",
     "Activation",
     "Chain",
+    "EquilibriumNetwork",
     "Norm",
     "Readout",
     "ResidualBlock",

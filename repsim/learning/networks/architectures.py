@@ -82,7 +82,7 @@ def mlp(
     layers = _Layers(depth, norm, activation, shift, generator)
     fan_ins = [n_features, *[width] * (depth - 1)]
     hidden = [Segment(layers.linear(fan_in, width), layers.norm(width), layers.activation()) for fan_in in fan_ins]
-    return Chain(hidden, _readout(width, n_outputs, generator), shapes=[width] * depth)
+    return Chain(hidden, _readout(width, n_outputs, generator), shapes=[width] * depth, n_features=n_features)
 
 
 def conv_net(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +38,13 @@ class Chain(nn.Module):
         height, width). By default it is unknown until ``measure`` was called.
     input_shape : tuple of int, optional
         Shape to which each row of the input is unflattened before f_1. By default rows are not reshaped.
+    n_features : int, optional
+        Number of values of one example of the input. By default it follows from ``input_shape``, or is unknown until
+        ``measure`` was called.
     """
 
     stacks_by_parts = True  # see stack
+    is_feedforward = True  # False if activations are an equilibrium, see EquilibriumNetwork
     is_own = False  # True if the user wrote the blocks, which may draw random numbers and may not be stackable
 
     def __init__(
@@ -48,13 +53,14 @@ class Chain(nn.Module):
         output: nn.Module,
         shapes: Sequence[int | tuple[int, ...]] | None = None,
         input_shape: tuple[int, ...] | None = None,
+        n_features: int | None = None,
     ) -> None:
         super().__init__()
+        self._n_features = prod(input_shape) if n_features is None and input_shape is not None else n_features
         self.input = nn.Identity() if input_shape is None else nn.Unflatten(-1, input_shape)
         self.hidden = nn.ModuleDict({str(k): segment for k, segment in enumerate(hidden, start=1)})
         self.output = output
         self._shapes = None if shapes is None else tuple(_as_tuple(shape) for shape in shapes)
-        self._n_inputs: int | None = None
         self._n_outputs: int | None = None
 
     @classmethod
@@ -124,7 +130,7 @@ class Chain(nn.Module):
         if example is not None:
             rows = _at_least_two(chain.input(example))
             chain._shapes, chain._n_outputs = _frozen(measure(segments, rows))
-            chain._n_inputs = rows[0].numel()
+            chain._n_features = rows[0].numel()
             if isinstance(module, nn.Module):
                 check_equal_outputs(module, segments, rows)
         return chain
@@ -141,10 +147,9 @@ class Chain(nn.Module):
         parts = [{name: segment} for name, segment in zip(self._names(), self.segments, strict=True)]
         rows = _at_least_two(self.input(example))
         shapes, self._n_outputs = _frozen(measure(parts, rows))
-        self._n_inputs = rows[0].numel()
         if self._shapes not in (None, shapes):
             raise ValueError(f"The shapes at the boundaries are {shapes}, but the chain was given {self._shapes}.")
-        self._shapes, self.is_own = shapes, True
+        self._shapes, self._n_features, self.is_own = shapes, rows[0].numel(), True
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -161,11 +166,9 @@ class Chain(nn.Module):
         return self._n_outputs
 
     @property
-    def n_inputs(self) -> int:
-        """The number of inputs per example of a chain that was measured."""
-        if self._n_inputs is None:
-            raise ValueError("The number of inputs is unknown; give Chain.of an example, such as X[:2].")
-        return self._n_inputs
+    def n_features(self) -> int | None:
+        """The number of values of one example of the input, or None if it is unknown."""
+        return self._n_features
 
     @property
     def segments(self) -> tuple[nn.Module, ...]:

@@ -89,7 +89,7 @@ def _try_rule(name: str, rule: type[Estimator]) -> None:
     generator = Generator().manual_seed(0)
     segment = mlp(6, 3, depth=2, width=6, generator=generator).segments[1]
     try:
-        site = Site((6,), 3, boundary=1, above=segment, shape_above=(6,))
+        site = Site((6,), 3, boundary=1, above=segment, shape_above=(6,), n_features=6)
         estimator = rule(site, generator=generator)
     except Exception as error:
         raise ValueError(f"The rule '{name}' cannot be built ({type(error).__name__}: {error}).") from error
@@ -130,7 +130,9 @@ def _signals(needs: frozenset[str], segment: Any, generator: Any) -> Any:
 
     n = 8
     shapes = {
-        **dict.fromkeys(("target", "influence", "activation_above", "gradient_above", "true_gradient"), (n, 6)),
+        **dict.fromkeys(
+            ("target", "influence", "activation_above", "gradient_above", "true_gradient", "again"), (n, 6)
+        ),
         "error": (n, 3),
     }
     given: dict[str, Any] = {name: torch.randn(shapes[name], generator=generator) for name in shapes if name in needs}

@@ -24,7 +24,8 @@ from analysis.execution.progress import Reporter
 from analysis.training.setup import configurations, prepare
 from analysis.training.transplant import restore_training, started_in
 from checkpoints import Locked, Run
-from repsim.learning import ESTIMATORS, TrainingConfig, build_learner, build_optimizer
+from repsim.learning import TrainingConfig, build_learner, build_optimizer
+from tests.repsim.small_chains import RULES_OF_CHAINS
 
 AtUpdate = Callable[..., Reporter]
 Learned = Callable[[Path], dict[str, Any]]
@@ -35,7 +36,7 @@ FEW = RecordingConfig(n_train=30, n_validation=20, n_test=20, steps=f"first,3,{F
 SG = "synthetic-gradient"
 
 SOURCES: Mapping[str, dict[str, Any]] = {
-    **{name: {"rule": name, "boundaries": "all"} for name in ESTIMATORS},
+    **{name: {"rule": name, "boundaries": "all"} for name in RULES_OF_CHAINS},
     "mixed": {"rule": "noise@1,2 + synthetic-gradient:hidden_layers=1@3", "schedule": "cosine"},
     "observed": {"rule": f"{SG}:observe=true", "boundaries": "all"},
     "conv": {"network": "conv", "width": 4, "rule": f"{SG}@1,3 + feedback-alignment@2"},

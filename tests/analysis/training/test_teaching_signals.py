@@ -18,14 +18,15 @@ from analysis.training import teaching_signals
 from analysis.training.setup import configurations, prepare
 from analysis.training.teaching_signals import TeachingSignals
 from checkpoints import Run, Stimuli
-from repsim.learning import ESTIMATORS, Learner, TrainingConfig, build_optimizer, compute_gradients
+from repsim.learning import Learner, TrainingConfig, build_learner, build_optimizer, compute_gradients, true_gradients
+from tests.repsim.small_chains import RULES_OF_CHAINS
 
 LAST = 12
 TINY = TrainingConfig(data="digits", depth=3, width=8, epochs=2, batch_size=200)
 FEW = RecordingConfig(n_train=20, n_validation=10, n_test=10, steps="first,5,last", record_signals=True)
 SG = "synthetic-gradient"
 RULES = {
-    **{name: {"rule": name, "boundaries": "all"} for name in ESTIMATORS},
+    **{name: {"rule": name, "boundaries": "all"} for name in RULES_OF_CHAINS},
     "mixed": {"rule": f"noise@1 + {SG}:hidden_layers=1@2", "loss": "mse"},
     "unlocked": {"rule": f"{SG}@1 + synthetic-input@1,2"},
     "observed": {"rule": f"{SG}:observe=true", "boundaries": "all"},
@@ -207,3 +208,19 @@ def test_signals_are_an_option_of_the_command(repsim: Callable[..., Any], tmp_pa
     run = Run.open(tmp_path / "run")
     assert run.config["recording"]["record_signals"] is True
     assert "true/hidden.2" in run.last().gradients
+
+
+def test_signals_of_a_network_that_relaxes_are_differences_of_equilibria_and_gradients_through_the_relaxation() -> None:
+    config = TrainingConfig(
+        rule="equilibrium-propagation", depth=2, width=5, norm="none", activation="sigmoid", loss="mse"
+    )
+    learner = build_learner(config, 6, 3)
+    X, y = np.random.default_rng(0).normal(size=(7, 6)).astype(np.float32), np.arange(7) % 3
+    (block,) = TeachingSignals(learner).blocks(X, y)
+    tensors = torch.from_numpy(X), torch.from_numpy(y)
+    chosen = learner.compute_gradients(*tensors, watch=True).gradients
+    true = true_gradients(learner.network, *tensors, loss="mse")
+    for k in (1, 2):
+        assert np.array_equal(block[f"chosen/hidden.{k}"].values, chosen[k].numpy())
+        assert np.array_equal(block[f"true/hidden.{k}"].values, true[k].numpy())
+        assert chosen[k].any()

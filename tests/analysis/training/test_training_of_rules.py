@@ -12,14 +12,15 @@ from analysis import Interrupted, resume_run, train_run
 from analysis.config.recording import RecordingConfig
 from analysis.execution.progress import Reporter
 from checkpoints import Run
-from repsim.learning import ESTIMATORS, TrainingConfig
+from repsim.learning import TrainingConfig
+from tests.repsim.small_chains import RULES_OF_CHAINS
 
 LAST, STOPPED = 12, 8  # two epochs of six updates, stopped in the second
 TINY = {"data": "digits", "depth": 3, "width": 8, "epochs": 2, "batch_size": 200}
 FEW = RecordingConfig(n_train=20, n_validation=10, n_test=10, diagnose="1,every:5,last")
 
 SETTINGS: Mapping[str, dict[str, Any]] = {
-    **{name: {"rule": name, "boundaries": "all"} for name in ESTIMATORS},
+    **{name: {"rule": name, "boundaries": "all"} for name in RULES_OF_CHAINS},
     "resampled": {"rule": "sign-symmetric:magnitude=resampled"},
     "mixed": {"rule": "direct-feedback-alignment@1 + synthetic-gradient:hidden_layers=1@2 + noise:scale=0.1@3"},
     "observed": {"rule": "synthetic-gradient:observe=true", "boundaries": "all"},
@@ -106,6 +107,9 @@ LEARNING = {
     "synthetic-gradient": ["1", "2", "3"],
     "synthetic-gradient-prop": ["1", "2", "3"],
     "bp-lambda": ["1", "2", "3"],
+    "control-variate": ["1", "2", "3"],
+    "least-error-mixture": ["1", "2", "3"],
+    "forward-forward": ["1", "2", "3"],
     "decoupled-greedy": ["1", "2", "3"],
     "target-propagation": ["1", "2"],
     "mixed": ["2"],

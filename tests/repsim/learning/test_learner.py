@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 
 from repsim.learning import (
-    ESTIMATORS,
     NETWORKS,
     Backprop,
     Learner,
@@ -19,13 +18,13 @@ from repsim.learning import (
     site_of,
     unstack,
 )
-from tests.repsim.small_chains import seeded
+from tests.repsim.small_chains import RULES_OF_CHAINS, seeded
 
 N_FEATURES, N_CLASSES = 7, 3
 SG = "synthetic-gradient"
 SITE = Site((5,), N_CLASSES)
 RULES = [
-    *ESTIMATORS,
+    *RULES_OF_CHAINS,
     "sign-symmetric:magnitude=resampled",
     "synthetic-gradient:hidden_layers=1",
     "synthetic-gradient:label_conditioned=false",
@@ -41,6 +40,7 @@ STACKED = {
     "synthetic-gradient",
     "decoupled-greedy",
     "bp-lambda:lam=0",
+    "predictive-coding",
 }
 
 

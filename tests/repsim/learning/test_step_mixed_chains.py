@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from repsim.learning import (
-    ESTIMATORS,
     NETWORKS,
     Chain,
     Estimator,
@@ -23,6 +22,7 @@ from repsim.learning import (
 from tests.repsim.small_chains import (
     CLASSES,
     DEPTH,
+    RULES_OF_CHAINS,
     N,
     build_estimator,
     cut_at_all,
@@ -31,7 +31,12 @@ from tests.repsim.small_chains import (
     small_network,
 )
 
-RULES = [*ESTIMATORS, "sign-symmetric:magnitude=resampled", "synthetic-gradient:hidden_layers=1", "bp-lambda:lam=0"]
+RULES = [
+    *RULES_OF_CHAINS,
+    "sign-symmetric:magnitude=resampled",
+    "synthetic-gradient:hidden_layers=1",
+    "bp-lambda:lam=0",
+]
 PATTERNS = [  # one rule for each way of joining, or cutting, the segments on both sides
     "backprop",
     "feedback-alignment",

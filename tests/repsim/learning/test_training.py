@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsim.learning import (
-    ESTIMATORS,
     Diverged,
     Learner,
     Step,
@@ -29,14 +28,14 @@ from repsim.learning import (
     true_gradients,
 )
 from repsim.learning.training import diagnosis_rows
-from tests.repsim.small_chains import assert_same_bits
+from tests.repsim.small_chains import RULES_OF_CHAINS, assert_same_bits
 
 N, FEATURES, CLASSES = 70, 6, 3
 BATCH, EPOCHS = 16, 3  # 4 whole batches an epoch, 6 examples left out of each
 N_STEPS = 12
 SG = "synthetic-gradient:hidden_layers=1"
 RULES = [
-    *ESTIMATORS,
+    *RULES_OF_CHAINS,
     SG,
     "sign-symmetric:magnitude=resampled",
     "noise:observe=true",

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 from repsim.learning import (
-    ESTIMATORS,
     NETWORKS,
     Backprop,
     Chain,
@@ -29,7 +28,7 @@ from repsim.learning import (
 )
 from repsim.theory.convergence import Tracking, track, tracked
 from repsim.theory.linear_dynamics import largest_rates, linear_model
-from tests.repsim.small_chains import randn
+from tests.repsim.small_chains import RULES_OF_CHAINS, randn
 
 N, CLASSES, WIDTH = 8, 3, 6
 SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
@@ -143,7 +142,7 @@ def test_epsilon_is_the_root_mean_square_over_examples_of_the_error_of_the_gradi
 
 @settings(max_examples=15, deadline=None)
 @given(
-    rule=st.sampled_from(sorted(set(ESTIMATORS) - {"backprop"})),
+    rule=st.sampled_from(sorted(set(RULES_OF_CHAINS) - {"backprop"})),
     norm=st.sampled_from(["none", "batch", "layer"]),
     boundaries=st.sampled_from(["2", "1,3", "all"]),
     seed=st.integers(0, 1000),
@@ -310,7 +309,7 @@ def bits(learner: Learner) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("rule", ESTIMATORS)
+@pytest.mark.parametrize("rule", RULES_OF_CHAINS)
 def test_tracking_changes_nothing(rule: str, training: bool) -> None:
     learner, (X, y) = learner_of(rule, "1,3").train(training), examples()
     learner.network.hidden["2"].norm.train(not training)

@@ -28,12 +28,12 @@ BACKPROP, SYNTHETIC, GREEDY = "backprop", "synthetic gradient", "decoupled greed
 OUTPUT_ALONE, UNTRAINED = "output layer alone", "untrained"
 CONTROLS = "controls"
 FAMILIES = {  # rules of a family share their idea and most of their code, so over rules the family is the unit
-    BACKPROP: "the true gradient",
+    BACKPROP: "the true gradient, also at another size at each layer",
     "feedback": "errors sent from layer to layer through matrices other than the transposed weights",
-    "direct feedback": "the error of the output, or the label, sent to every layer through a matrix of its own",
+    "direct feedback": "the error of the output, or the label, sent to every layer, or to the input, through a matrix",
     "synthetic gradients": "gradients that a module predicts",
     "scalar feedback": "one number per example, sent to every layer",
-    "local losses": "the loss of a classifier at each layer",
+    "local losses": "a loss at each layer",
     "target propagation": "targets for activations",
     CONTROLS: "noise, the true gradient turned towards noise, and no gradient at all",
 }
@@ -75,6 +75,7 @@ class RuleEntry:
 
 ENTRIES = (
     RuleEntry(BACKPROP, "backprop", BACKPROP),
+    RuleEntry("predictive coding", "predictive-coding:rate=0.5", BACKPROP),
     RuleEntry("feedback alignment", "feedback-alignment", _FEEDBACK),
     RuleEntry("sign-symmetric, uniform", "sign-symmetric", _FEEDBACK),
     RuleEntry("sign-symmetric, fixed magnitude", "sign-symmetric:magnitude=fixed", _FEEDBACK),
@@ -83,12 +84,16 @@ ENTRIES = (
     RuleEntry("direct feedback alignment", "direct-feedback-alignment", _DIRECT),
     RuleEntry("adaptive skipped backprop", "adaptive-skipped-backprop", _DIRECT),
     RuleEntry("direct random target", "direct-random-target", _DIRECT),
+    RuleEntry("PEPITA", "pepita", _DIRECT),
     RuleEntry(SYNTHETIC, "synthetic-gradient@all", _PREDICTED),
     RuleEntry("synthetic gradient, no labels", "synthetic-gradient:label_conditioned=false@all", _PREDICTED),
     RuleEntry("SG + prop", "synthetic-gradient-prop@all", _PREDICTED),
     RuleEntry("BP(0.5)", "bp-lambda:lam=0.5@all", _PREDICTED),
+    RuleEntry("control variate", "control-variate@all", _PREDICTED),
+    RuleEntry("least-error mixture", "least-error-mixture@all", _PREDICTED),
     RuleEntry("Kickback", "kickback", _SCALAR),
     RuleEntry(GREEDY, "decoupled-greedy", _LOCAL),
+    RuleEntry("forward-forward", "forward-forward", _LOCAL),
     RuleEntry("target propagation", "target-propagation", _TARGETS),
     RuleEntry("noise", "noise", CONTROLS),
     RuleEntry("disturbed gradient", "disturbed-gradient@all", CONTROLS),

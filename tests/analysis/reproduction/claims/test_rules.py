@@ -89,7 +89,7 @@ def section(results: Results) -> Section:
 
 def test_every_estimator_has_an_entry() -> None:
     used = {rule.name for entry in ENTRIES for rule in TrainingConfig(rule=entry.rule).rules.values()}
-    assert used | {BACKPROP} == set(ESTIMATORS)
+    assert used | {BACKPROP, "equilibrium-propagation"} == set(ESTIMATORS)  # the latter has a network of its own
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.rule != BACKPROP], ids=lambda entry: entry.name)

@@ -196,14 +196,37 @@ def test_losses_of_regression_are_local_too() -> None:
 
 
 def at_a_boundary(name: str) -> Estimator:
-    site = Site((4,), CLASSES, 1, nn.Linear(4, 4), (4,))
+    site = Site((4,), CLASSES, 1, nn.Linear(4, 4), (4,), n_features=4)
     return ESTIMATORS[name](site, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_unlocked_estimators_need_at_most_activation_and_labels(name: str) -> None:
     estimator = at_a_boundary(name)
-    assert is_unlocked(estimator) == (not locks(estimator)) == (estimator.needs <= {"activation", "labels"})
+    has_no_lock = not locks(estimator) and not estimator.learns_again
+    assert is_unlocked(estimator) == has_no_lock == (estimator.needs <= {"activation", "labels"})
+
+
+@pytest.mark.parametrize("rule", ["forward-forward", "pepita"])
+def test_a_rule_that_learns_in_a_second_pass_is_trained_in_one_stage(rule: str) -> None:
+    settings = config(rule, boundaries="all")
+    one, other = start(settings), start(settings)
+    local, optimizer = LocalLearner(one, settings), build_optimizer(other, settings)
+    assert len(local.stages) == 1
+    for X, y in batches("mlp"):
+        optimizer.zero_grad(set_to_none=True)
+        expected = other.compute_gradients(X, y)
+        optimizer.step()
+        torch.testing.assert_close(local.step(X, y).loss, expected.loss, **TINY)
+
+
+def test_a_second_pass_starts_at_the_input_and_cannot_end_at_a_cut() -> None:
+    settings = config("synthetic-gradient@1 + forward-forward@2,3")
+    with pytest.raises(ValueError, match="forward-forward at boundary 2 learns in a second forward pass, which starts"):
+        LocalLearner(start(settings), settings)
+    settings = config("forward-forward", boundaries="all")
+    with pytest.raises(ValueError, match="at boundary 2 learns in a second forward pass through all segments"):
+        split_into_stages(start(settings), [2])
 
 
 def test_a_rule_that_changes_the_segment_above_is_not_unlocked() -> None:

@@ -22,7 +22,8 @@ from tests.repsim.small_chains import randn, small_examples, small_network
 N, CLASSES, DEPTH = 7, 3, 4
 SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
 FAMILY = [name for name, rule in ESTIMATORS.items() if issubclass(rule, FeedbackAlignment)]
-WATCHED = sorted(set(ESTIMATORS) - {*FAMILY, "backprop"})
+AGAIN = [name for name, rule in ESTIMATORS.items() if rule.learns_again]
+WATCHED = sorted(set(ESTIMATORS) - {*FAMILY, *AGAIN, "backprop"})
 
 
 def step(kind: str, rule: str | None, where: str = "all", n: int = N) -> tuple[Chain, dict, Outcome]:

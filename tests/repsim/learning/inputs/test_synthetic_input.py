@@ -250,5 +250,15 @@ def test_a_boundary_that_does_not_exist_is_refused() -> None:
 
 
 def test_a_chain_that_was_not_measured_does_not_know_its_inputs() -> None:
+    chain = Chain([nn.Linear(6, 8)], nn.Linear(8, CLASSES), shapes=[8])
+    chain._n_outputs = CLASSES
     with pytest.raises(ValueError, match=r"The number of inputs is unknown; give Chain\.of an example"):
-        _ = Chain.of(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))).n_inputs
+        Learner.with_rule(chain, f"{INPUT}@1")
+
+
+@pytest.mark.parametrize("rule", ["pepita", "forward-forward", "equilibrium-propagation"])
+def test_rules_with_a_second_pass_refuse_synthetic_inputs(rule: str) -> None:
+    options = {"depth": 1, "width": 5, "norm": "none", "activation": "sigmoid", "loss": "mse"}
+    config = TrainingConfig(rule=f"{rule} + {INPUT}@1", **options)
+    with pytest.raises(ValueError, match="a rule here compares two passes. Leave out the synthetic input"):
+        build_learner(config, 6, CLASSES)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from repsim.learning import (
-    ESTIMATORS,
     Choice,
     Diagnosis,
     Diverged,
@@ -26,7 +25,7 @@ from repsim.learning import (
 from repsim.learning.parallel import replica_choice
 from repsim.learning.parallel.training_memory import Footprint
 from repsim.learning.training import batches
-from tests.repsim.small_chains import assert_same_bits
+from tests.repsim.small_chains import RULES_OF_CHAINS, assert_same_bits
 
 R, N, BATCH, CLASSES = 3, 40, 8, 3  # 5 updates an epoch
 STEPS = 20
@@ -36,7 +35,7 @@ MIXED = f"synthetic-gradient:hidden_layers=1@1 + {SIGNS}@2 + direct-feedback-ali
 UNLOCKED = "synthetic-gradient@1,2 + synthetic-input@1 + synthetic-input:hidden_layers=1,label_conditioned=true@2"
 WATCHED = "synthetic-gradient:observe=true@1,2 + target-propagation:observe=true@3"
 CASES: list[tuple[str, dict[str, Any]]] = [
-    *[("mlp", {"rule": rule, "boundaries": "all"}) for rule in ESTIMATORS],
+    *[("mlp", {"rule": rule, "boundaries": "all"}) for rule in RULES_OF_CHAINS],
     *[(net, {"rule": rule, "depth": 2}) for net in ("conv", "residual") for rule in ("backprop", SIGNS)],
     ("conv", {"rule": "synthetic-gradient", "boundaries": "all", "depth": 2}),
     ("conv", {"rule": "decoupled-greedy@1 + target-propagation@2", "depth": 2}),
@@ -146,7 +145,7 @@ def test_a_replica_is_its_single_run(network: str, settings: dict[str, Any]):
     check_a_replica_is_its_single_run(1e-10, network, **settings)
 
 
-@pytest.mark.parametrize("rule", ESTIMATORS)
+@pytest.mark.parametrize("rule", RULES_OF_CHAINS)
 @pytest.mark.parametrize("network", ["conv", "residual"])
 def test_a_replica_of_maps_is_its_single_run_under_every_rule(network: str, rule: str):
     check_a_replica_is_its_single_run(1e-10, network, rule=rule, boundaries="all", depth=2)
@@ -319,7 +318,7 @@ def test_training_ends_when_all_have_diverged():
         assert all(p.isfinite().all() for learner in trio.learners for p in learner.parameters())
 
 
-@pytest.mark.parametrize("rule", [*ESTIMATORS, MIXED])
+@pytest.mark.parametrize("rule", [*RULES_OF_CHAINS, MIXED])
 def test_a_loop_is_the_single_runs_bit_for_bit(rule: str):
     looped, alone = (Trio(rule=rule, dtype=torch.float32) for _ in range(2))
     poison(looped, 1)

@@ -1,0 +1,1 @@
+"""Rules that run the network more than once per batch: inference of errors, and second forward passes."""
