@@ -95,7 +95,7 @@ def test_runs_are_analyzed_and_compared(
     alone, both = tmp_path / "alone", tmp_path / "both"
     said = repsim("analyze --steps last --output", alone, runs["backprop"])
     assert said.code == 0
-    assert re.match(r"Test accuracy on 359 held-out examples: step 38 0\.\d{3}\.\n", said.out)
+    assert re.match(r"Test accuracy on 359 held-out examples: 0\.\d{3} at step 38\.\n", said.out)
     assert said.out.endswith(f"Report: {alone}/report.html\n")
     assert re.search(r"analysis: \d+/\d+ in \d+ s, report\n$", said.err)
 
@@ -193,7 +193,7 @@ def test_several_runs_are_analyzed_each_in_a_folder_of_its_own(repsim: Repsim, c
     for path, each in zip(paths, found, strict=True):
         assert Path(each["report"]) == path / "analysis/report.html"
         assert f"<title>Analysis of {path.name}</title>" in Path(each["report"]).read_text()
-        assert each["summary"][0].startswith("Test accuracy on 359 held-out examples: step 38 0.")
+        assert each["summary"][0].startswith("Test accuracy on 359 held-out examples: 0.")
     alone = json.loads(repsim("analyze --steps last --json", paths[0]).out)
     assert alone == found[0]
 

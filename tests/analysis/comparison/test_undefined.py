@@ -151,7 +151,7 @@ def test_one_of_two_runs_may_be_undefined_in_every_layer(tmp_path: Path) -> None
     assert len(said) == 2
     assert (tmp_path / "o" / "figures" / "rdm_grid.png").is_file()
     assert result.tables["probes"]["accuracy"].notna().tolist() == [False, False, True, True]
-    assert "Which layer of r0 is the first to reach 90 % is not known" in " ".join(result.summary())
+    assert "The first layer that reaches 90 % is not known for r0: " in " ".join(result.summary())
 
 
 def test_a_layer_too_narrow_for_the_distance_keeps_its_other_results(blank_figures: None, tmp_path: Path) -> None:

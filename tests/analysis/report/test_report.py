@@ -70,7 +70,7 @@ def content(page: str) -> Any:
 
 
 def test_every_figure_is_in_the_page(page: str, comparison: ComparisonResult) -> None:
-    images = re.findall(r'<img src="data:image/png;base64,([^"]*)" alt="([^"]+)">', page)
+    images = re.findall(r'<img src="data:image/png;base64,([^"]*)" width="\d+" alt="([^"]+)">', page)
     files = [(comparison.tables.folder / "figures" / f"{name}.png").read_bytes() for name in FIGURES]
     assert [base64.b64decode(data) for data, _ in images] == files
     for name in FIGURES:
@@ -265,7 +265,7 @@ def test_an_entry_adds_a_chart_to_the_page(
 
 def test_the_page_gives_the_command_that_makes_it_again(comparison: ComparisonResult, tmp_path: Path) -> None:
     page = written(comparison.tables, tmp_path, command="mine 'a b'")
-    assert "<code><span>mine</span> <span>&#39;a</span> <span>b&#39;</span></code>" in page  # lines break between words
+    assert "<code><span>mine</span> <span>'a</span> <span>b'</span></code>" in page  # lines break between words
 
 
 def test_a_new_setting_of_an_analysis_is_listed_by_itself(comparison: ComparisonResult, tmp_path: Path) -> None:

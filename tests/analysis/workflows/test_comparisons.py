@@ -127,7 +127,7 @@ def test_two_seeds_are_compared_as_single_networks(arm_runs: Paths, tmp_path: Pa
     result = compare_runs(given, config=ONE_LAYER, output=tmp_path, execution=SERIAL)
     assert all(result.tables[name].empty for name in ("attribution", "arms", "similarity_tests"))
     assert not list(tmp_path.glob("figures/attribution*"))
-    assert result.summary()[0].startswith("sg/seed-0, sg/seed-1 differ from bp/seed-0 in more than the rule: ")
+    assert result.summary()[0].startswith("sg/seed-0 and sg/seed-1 differ from bp/seed-0 in more than the rule: ")
     assert "epochs 3 (2), learning_rate 0.003 (0.01)" in result.summary()[0]
     assert "(in parentheses: bp/seed-0)" in result.summary()[0]
 
