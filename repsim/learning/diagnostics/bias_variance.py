@@ -175,15 +175,20 @@ def _compare_each(g: Tensor, t: Tensor) -> list[BiasVariance]:
     return [_compare_batches(*pair) for pair in pairs]
 
 
+def _total_variance(g: Tensor) -> float:
+    """Return the sum of the variances of all entries over batches; faster than ``var``, which goes entry by entry."""
+    return float((g - g.mean(dim=0)).square().sum()) / (len(g) - 1)
+
+
 def _compare_batches(g: Tensor, t: Tensor) -> BiasVariance:
     """Compare the gradients (B, entries) of all batches; those of no parameters have none."""
     if g.shape[1] == 0:
         return BiasVariance(0.0, 0.0, 0.0, 0.0, 0.0, len(g))
     return BiasVariance(
         bias=float((g.mean(dim=0) - t.mean(dim=0)).norm()),
-        variance=float(g.var(dim=0).sum()),
-        true_variance=float(t.var(dim=0).sum()),
-        error_variance=float((g - t).var(dim=0).sum()),
+        variance=_total_variance(g),
+        true_variance=_total_variance(t),
+        error_variance=_total_variance(g - t),
         true_norm=float(t.square().sum(dim=1).mean().sqrt()),
         n_batches=len(g),
     )

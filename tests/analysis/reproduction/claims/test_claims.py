@@ -21,7 +21,7 @@ QUICK = {  # seconds on one core at quick scale: of the longest task, of all tas
     "rdm": (120, 400),
     "probes": (120, 400),
     "implied-loss": (60, 310),
-    "rules": (60, 540),
+    "rules": (60, 660),
     "value-gradients": (60, 360),
 }
 
