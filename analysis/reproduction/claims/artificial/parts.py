@@ -38,8 +38,14 @@ __all__ = ["parts"]
 DIMENSIONS = (2, 100)
 MODELS = {"linear": "linear model", "deep linear": "10 hidden linear layers"}
 LOSSES = {"mse": "mean squared error", "log_loss": "log loss"}
-METHODS = {"backprop": "", "synthetic gradient": "linear", "softmax synthetic gradient": "softmax"}  # and their links
-BACKPROP, LINEAR, SOFTMAX = METHODS
+METHODS = {  # and their links
+    "backprop": "",
+    "synthetic gradient": "linear",
+    "sigmoid synthetic gradient": "sigmoid",
+    "softmax synthetic gradient": "softmax",
+}
+BACKPROP, LINEAR, SIGMOID, SOFTMAX = METHODS
+FITTING = {SIGMOID, SOFTMAX}  # methods whose module can express the gradient of the log loss of two classes
 SEPARABLE = "linear"  # the set whose classes a plane divides, so that its log loss has no minimum
 N_EXAMPLES, WIDTH, DEPTH = 500, 16, 10
 RATES = {  # of the model, of the module
@@ -109,7 +115,7 @@ def parts(plan: Plan) -> list[Task]:
             rates=RATES[model, loss],
         )
         for model, loss, n_features, method in product(MODELS, LOSSES, DIMENSIONS, METHODS)
-        if method != SOFTMAX or loss == "log_loss"  # the squared error has a linear gradient
+        if method not in FITTING or loss == "log_loss"  # the squared error has a linear gradient
     ]
     rates = [
         claim_task(
