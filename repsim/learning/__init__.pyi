@@ -56,6 +56,7 @@ from .networks import Segment as Segment
 from .networks import conv_net as conv_net
 from .networks import mlp as mlp
 from .networks import residual_net as residual_net
+from .networks import transformer as transformer
 from .networks import true_gradients as true_gradients
 from .optimizers import OPTIMIZERS as OPTIMIZERS
 from .optimizers import clip_gradients as clip_gradients

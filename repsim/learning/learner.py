@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from repsim.learning.config import TrainingConfig
+from repsim.learning.config import OF_NETWORK, TrainingConfig
 from repsim.learning.estimators import Estimator, Site
 from repsim.learning.networks import NETWORKS, Chain
 from repsim.learning.optimizers import optimizer_of
@@ -217,6 +217,7 @@ def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) ->
         activation=config.activation,
         shift=config.shift,
         generator=stream(config.seed, "weights"),
+        **{name: getattr(config, name) for name in OF_NETWORK.get(config.network, ())},
     )
 
 

@@ -9,6 +9,7 @@ from repsim.learning.networks.architectures import (
     conv_net,
     mlp,
     residual_net,
+    transformer,
 )
 from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
 from repsim.learning.networks.true_gradient import true_gradients
@@ -26,5 +27,6 @@ __all__ = [
     "conv_net",
     "mlp",
     "residual_net",
+    "transformer",
     "true_gradients",
 ]

@@ -141,8 +141,8 @@ def _on_log_loss(cases: pd.DataFrame) -> Iterator[str]:
         rows = rows_of(log_loss, data=SEPARABLE, n_features=n_features)
         ends = "; ".join(f"{MODELS[row.model]}, {row.module} SG {_separable(row)}" for row in _rows(rows))
         yield (
-            f"Log loss of separable classes, which has no minimum, {n_features} dimensions, median over seeds after all "
-            f"steps: {ends}."
+            f"Log loss of separable classes, which has no minimum, {n_features} dimensions, medians over seeds after "
+            f"all steps: {ends}."
         )
 
 
