@@ -43,6 +43,9 @@ from .learner import Learner as Learner
 from .learner import build_learner as build_learner
 from .learner import build_optimizer as build_optimizer
 from .learner import site_of as site_of
+from .line_search import LineSearch as LineSearch
+from .line_search import SearchedStep as SearchedStep
+from .line_search import largest_error_ratio as largest_error_ratio
 from .losses import LOSSES as LOSSES
 from .networks import ACTIVATIONS as ACTIVATIONS
 from .networks import NETWORKS as NETWORKS

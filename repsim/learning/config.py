@@ -107,7 +107,9 @@ class TrainingConfig(Settings):
     batch_size: int = setting(128, help="Examples per update.", lowest=1, highest=1_000_000_000)
     optimizer: str = setting(
         "adam",
-        help="Optimizer: adam, sgd or momentum (SGD with momentum 0.9).",
+        help="Optimizer: adam, sgd, momentum (SGD with momentum 0.9), line-search (SGD whose steps are halved until "
+        "the loss of the batch falls enough) or tracked-line-search (which also leaves the network where it is while "
+        "the error of its gradient exceeds what convergence allows).",
         choices=_keys_of("optimizers", "OPTIMIZERS"),
     )
     learning_rate: float = setting(1e-3, help="Step size for the network.", positive=True)

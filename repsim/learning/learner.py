@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from repsim.learning.config import OF_NETWORK, TrainingConfig
 from repsim.learning.estimators import Estimator, Site
+from repsim.learning.line_search import LineSearch, refuse_unsearchable
 from repsim.learning.networks import NETWORKS, Chain
 from repsim.learning.optimizers import optimizer_of
 from repsim.learning.rules import Rule, parse_rules
@@ -107,9 +108,9 @@ class Learner(nn.Module):
         """Return the network's logits (N, n_outputs)."""
         return self.network(X)
 
-    def compute_gradients(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Outcome:
+    def compute_gradients(self, X: Tensor, y: Tensor, *, watch: bool = False, again: bool = False) -> Outcome:
         """Add the gradients of one batch to ``.grad`` of every parameter; see the function ``compute_gradients``."""
-        return compute_gradients(self.network, self.placed(), X, y, loss=self.loss, watch=watch)
+        return compute_gradients(self.network, self.placed(), X, y, loss=self.loss, watch=watch, again=again)
 
     def placed(self) -> dict[tuple[int, ...], Estimator]:
         """Return the estimators, keyed by the tuple of boundaries that each serves."""
@@ -234,9 +235,12 @@ def build_optimizer(learner: Learner, config: TrainingConfig) -> torch.optim.Opt
     Raises
     ------
     ValueError
-        If nothing of the learner can be trained, or the optimizer has no weight decay and the configuration has.
+        If nothing of the learner can be trained, if the optimizer has no weight decay or clipping and the configuration
+        has, or if the optimizer is a line search and the rule has no loss that can be compared.
     """
     optimizer = optimizer_of(config, learner.network.parameters(), learner.estimators.parameters())
     if optimizer is None:
         raise ValueError("The network has no parameters, so there is nothing to train.")
+    if isinstance(optimizer, LineSearch):
+        refuse_unsearchable(learner.placed().values(), config.optimizer)
     return optimizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -29,12 +29,16 @@ class Outcome:
     gradients : dict of int to Tensor
         g_k at each boundary, per example, if ``watch`` is True, otherwise empty. Where an estimator is only observed,
         the gradient that it would have chosen.
+    estimator_losses_again : callable, optional
+        Function that returns the sum of the estimators' losses with their present parameters, on the signals and
+        targets of this batch; only if ``again`` is True, as it keeps these in memory.
     """
 
     loss: Tensor
     logits: Tensor
     estimator_losses: dict[int, Tensor]
     gradients: dict[int, Tensor] = field(default_factory=dict)
+    estimator_losses_again: Callable[[], Tensor] | None = None
 
 
 def compute_gradients(
@@ -45,6 +49,7 @@ def compute_gradients(
     *,
     loss: str = "log_loss",
     watch: bool = False,
+    again: bool = False,
 ) -> Outcome:
     """Add the gradients of one batch to ``.grad`` of the network's and the estimators' parameters.
 
@@ -68,8 +73,11 @@ def compute_gradients(
         A key of ``LOSSES``.
     watch : bool, default False
         Whether to return the gradients at all boundaries. It does not change the update, bit for bit.
+    again : bool, default False
+        Whether to return a function that computes the estimators' losses again.
     """
     segments = dict(enumerate(network.segments, start=1))
     tape = Tape(segments, estimators, network.input(X), count_examples(y), watch)
     value = tape.descend_from_loss(y, loss)
-    return Outcome(value, tape.output.detach(), tape.teach(), tape.gradients() if watch else {})
+    losses, gradients = tape.teach(), tape.gradients() if watch else {}
+    return Outcome(value, tape.output.detach(), losses, gradients, tape.estimator_losses if again else None)

@@ -128,6 +128,21 @@ class Tape:
             torch.autograd.backward(learning)  # the parameters of different boundaries are disjoint
         return dict(sorted(losses.items()))
 
+    @torch.no_grad()
+    def estimator_losses(self) -> Tensor:
+        """Return the sum of the estimators' losses for this batch with their present parameters, after ``teach``."""
+        total = self.output.new_zeros(())
+        for ks, (_, signals) in self._proposed.items():
+            estimator = self._placed[ks]
+            if type(estimator).loss is not Estimator.loss:
+                signals = replace(
+                    signals, target=self._targets(ks, estimator), segment_above=self._segment_above(ks[0])
+                )
+                proposed = estimator.proposal(estimator.gradient(signals), signals)
+                loss = estimator.loss(proposed, signals)
+                total = total if loss is None else total + loss.sum()
+        return total
+
     def gradients(self) -> dict[int, Tensor]:
         """Return g_k, per example, at every boundary between these segments.
 

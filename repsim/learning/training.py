@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from repsim.learning.config import TrainingConfig
 from repsim.learning.diagnostics import Diagnosis, diagnose
 from repsim.learning.learner import Learner
+from repsim.learning.line_search import LineSearch, SearchedStep, Trials
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import true_gradients
 from repsim.learning.optimizers import clip_gradients
@@ -75,6 +76,8 @@ class Step:
     diagnoses : dict of int to Diagnosis
         Comparison of the chosen with the true gradient before the update, by boundary; empty except at the steps in
         ``diagnosed``.
+    line_search : dict of str to SearchedStep
+        Steps that a line search made of the ``network`` and of the rule's ``estimators``; empty with other optimizers.
     """
 
     step: int
@@ -83,6 +86,7 @@ class Step:
     accuracy: float
     estimator_losses: dict[int, float]
     diagnoses: dict[int, Diagnosis] = field(default_factory=dict)
+    line_search: dict[str, SearchedStep] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,11 +160,16 @@ def train(
     for step, epoch, rows, factor in batches(len(y), config, start):
         set_rates(optimizer, factor)
         with _draws_of_update(learner, config.seed, step, X.device):
-            (record,) = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
+            drawn = drawn_so_far(X.device)
+            (record,), again = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
         if isinstance(record, Diverged):
             raise record
-        clip_gradients(learner.network, config.clip_norm)
-        optimizer.step()
+        if isinstance(optimizer, LineSearch) and again is not None:
+            trials = Trials(learner.network, learner.loss, again, X[rows], y[rows], drawn)
+            record = replace(record, line_search=trials.search(optimizer))
+        else:
+            clip_gradients(learner.network, config.clip_norm)
+            optimizer.step()
         yield record
 
 
@@ -202,17 +211,18 @@ def propagate(
     step: int,
     epoch: int,
     diagnosed: bool = False,
-) -> list[Step | Diverged]:
+) -> tuple[list[Step | Diverged], Callable[[], Tensor] | None]:
     """Replace all gradients by those of one batch, and return one record per network.
 
-    A learner may be a stack of learners; the record of a network that diverged is its error.
+    A learner may be a stack of learners; the record of a network that diverged is its error. For a line search, a
+    function that computes the losses of the estimators again is returned too.
     """
     optimizer.zero_grad(set_to_none=True)
     true = {}
     if diagnosed:
         with drawing_again(drawn_so_far(X.device), X.device):
             true = true_gradients(learner.network, X, y, loss=learner.loss)
-    outcome = learner.compute_gradients(X, y, watch=diagnosed)
+    outcome = learner.compute_gradients(X, y, watch=diagnosed, again=isinstance(optimizer, LineSearch))
     diagnoses = diagnose(outcome.gradients, true, lead=outcome.loss.ndim)
     numbers = [outcome.loss, accuracies(outcome.logits, y), *outcome.estimator_losses.values()]
     columns = torch.stack([each.flatten() for each in numbers], dim=1).tolist()  # one transfer for all
@@ -221,7 +231,7 @@ def propagate(
         losses = dict(zip(outcome.estimator_losses, rest, strict=True))
         record = Step(step, epoch, loss, accuracy, losses, {k: each[i] for k, each in diagnoses.items()})
         records.append(_divergence(record) or record)
-    return records
+    return records, outcome.estimator_losses_again
 
 
 @torch.no_grad()

@@ -138,7 +138,7 @@ class ReplicaTraining(Iterator[list[Step | Diverged]]):
             step, epoch, _, factor = of_each[0]
             set_rates(replicas.optimizer, factor)
             X, y = gather([setup.data[i] for i in alive], [of_each[i].rows for i in alive])
-            records = propagate(replicas.stacked, replicas.optimizer, X, y, step, epoch, step in setup.diagnosed)
+            records, _ = propagate(replicas.stacked, replicas.optimizer, X, y, step, epoch, step in setup.diagnosed)
             by_replica = dict(zip(alive, records, strict=True))
             if lost := {i: each for i, each in by_replica.items() if isinstance(each, Diverged)}:
                 ended |= lost
