@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.reproduction.claim import Plan, Results, Section, verdict_of
+from analysis.reproduction.claims.artificial.line_searches import PLAIN, SEARCHES
 from analysis.reproduction.claims.artificial.parts import (
     BACKPROP,
     DEPTH,
@@ -32,7 +33,7 @@ _CASE = ["model", "loss", "module", "n_features", "data"]
 
 def conclude(results: Results) -> Section:
     """Return the verdict: equal final losses, under log loss with the modules that fit it."""
-    rates, gaps = results["rates"], _gaps(results["endings"])
+    rates, gaps, searches = results["rates"], _gaps(results["endings"]), results["searches"]
     cases = _cases(gaps)
     squared = rows_of(gaps, loss="mse")
     linear, deep = (rows_of(squared, model=model)["gap"].abs() for model in MODELS)
@@ -42,13 +43,20 @@ def conclude(results: Results) -> Section:
     held = [
         (linear <= EQUAL).all() and as_predicted,  # not if one of a pair diverged
         (deep <= _CLOSE).all(),
+        (searches[searches["method"].isin(SEARCHES)]["excess"].abs() <= _CLOSE).all(),  # not if one diverged
         *(rows_of(fitting, model=model)["outcome"].isin(["equal", "no minimum"]).all() for model in MODELS),
     ]
     return Section(
         setting=_setting(results.plan),
         verdict=verdict_of(held),
-        findings=[*_on_squared_error(squared), _on_rates(rates), *_on_log_loss(cases)],
-        tables={"curves": results["curves"], "endings": results["endings"], "gaps": gaps, "rates": rates},
+        findings=[*_on_squared_error(squared), _on_rates(rates), _on_searches(searches), *_on_log_loss(cases)],
+        tables={
+            "curves": results["curves"],
+            "endings": results["endings"],
+            "gaps": gaps,
+            "rates": rates,
+            "searches": searches,
+        },
         shown={"Final training loss and gap, by case": _case_table(gaps, cases), "Rates": rates.round(5)},
     )
 
@@ -102,7 +110,8 @@ def _setting(plan: Plan) -> str:
         "two classes. The SG is linear in activation and label; under log loss also of the form S = D φ(A h) + V y + "
         "c with φ a sigmoid or softmax, which can express the gradient. D, V, c and the linear SG start at zero. "
         f"Double precision; {len(plan.seeds)} seeds. The claim holds if final losses under squared error are equal to "
-        f"{EQUAL:g} (linear model) and {_CLOSE:g} (deep), if rates diverge where theory predicts it, and if under log "
+        f"{EQUAL:g} (linear model) and {_CLOSE:g} (deep), if rates diverge where theory predicts it, if line searches "
+        f"that begin with rates beyond the limits end within {_CLOSE:g} of the smallest loss, and if under log "
         "loss with the sigmoid and the softmax SG nothing diverges and the 95 % interval of the relative difference "
         f"lies within {_CLOSE:g} wherever the loss has a minimum. The linear SG, which cannot express the gradient of "
         "the log loss, is shown but does not count there."
@@ -127,6 +136,24 @@ def _on_rates(rates: pd.DataFrame) -> str:
         f"relative {off.max():.1e} at most ({off.median():.1e} in the median), over {len(rates)} pairs of rates. Of "
         f"{len(beyond)} rates beyond the limits {int((beyond['measured'] > 1).sum())} diverge; of the "
         f"{len(rates) - len(beyond)} below, {int((below['measured'] > 1).sum())}."
+    )
+
+
+def _on_searches(searches: pd.DataFrame) -> str:
+    plain = rows_of(searches, method=PLAIN)
+    ends = []
+    for method in SEARCHES:
+        rows = rows_of(searches, method=method)
+        lost = int(rows["excess"].isna().sum())
+        ends.append(
+            f"with a {method} {lost or 'none'} diverge and the largest excess over the smallest loss is "
+            f"{rows['excess'].abs().max():.1e} (the network waits at {rows['waited'].sum() / rows['steps'].sum():.0%} "
+            "of the steps)"
+        )
+    return (
+        "Rates of 1.1 and 10 times the limits, at the latter from starts ten times as large, and rates of 0.1 and 1 in "
+        f"deep linear models: of {len(plain)} descents {int(plain['excess'].isna().sum())} diverge with plain steps; "
+        f"{'; '.join(ends)}."
     )
 
 

@@ -33,7 +33,7 @@ from repsim.learning import (
 )
 from repsim.theory import largest_rates, least_squares, linear_model, spectral_radius
 
-__all__ = ["parts"]
+__all__ = ["best_loss", "parts"]
 
 DIMENSIONS = (2, 100)
 MODELS = {"linear": "linear model", "deep linear": "10 hidden linear layers"}
@@ -179,10 +179,15 @@ def _ending(learner: Learner, X: Tensor, y: Tensor, history: Sequence[float], n_
     final = evaluate(learner.network, X, y, loss=learner.loss).loss
     best = math.nan
     if learner.loss == "mse":
-        Z = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
-        best = float((Z @ least_squares(X, y) - y).square().sum(dim=1).mean())
+        best = best_loss(X, y)
     near = np.flatnonzero(np.asarray(history) - final <= 0.01 * (history[0] - final))
     return {"final": final, "best": best, "steps": int(near[0]) + 1 if len(near) else n_steps}
+
+
+def best_loss(X: Tensor, Y: Tensor) -> float:
+    """Return the smallest squared error of a linear model."""
+    Z = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
+    return float((Z @ least_squares(X, Y) - Y).square().sum(dim=1).mean())
 
 
 def measure_rates(folder: Path, *, case: LinearCase, name: str, seed: int, factors: Sequence[float]) -> Frames:

@@ -11,6 +11,7 @@ import pytest
 from analysis.execution import Task
 from analysis.reproduction.claim import Plan, Results
 from analysis.reproduction.claims.artificial import CLAIM
+from analysis.reproduction.claims.artificial.line_searches import PLAIN, SEARCHES, search_beyond
 from analysis.reproduction.claims.artificial.parts import (
     FACTORS,
     FITTING,
@@ -40,7 +41,8 @@ def train(
 
 def shortened(task: Task) -> Task:
     """Return a task of few steps, or of few rates."""
-    few = {"n_steps": 12, "seeds": [0, 1]} if "n_steps" in task.inputs else {"factors": [0.5, 1.1]}
+    few = {"n_steps": 12, "seeds": [0, 1]} if "rates" in task.inputs else {"n_steps": 2, "seeds": [0]}
+    few = {"factors": [0.5, 1.1]} if "factors" in task.inputs else few
     return replace(task, inputs={**task.inputs, **few})
 
 
@@ -111,7 +113,38 @@ def equal_ends(results: Results, relative: float, measured: float) -> Results:
     endings = results["endings"].assign(final=1.0)
     endings.loc[endings["method"] != "backprop", "final"] = 1.0 + relative
     rates = results["rates"].assign(measured=measured * results["rates"]["spectral_radius"])
-    return replace(results, tables=results.tables | {"endings": endings, "rates": rates})
+    searches = results["searches"].assign(excess=relative)
+    return replace(results, tables=results.tables | {"endings": endings, "rates": rates, "searches": searches})
+
+
+@pytest.mark.parametrize(
+    ("method", "excess", "verdict"),
+    [
+        (SEARCHES[0], 1e-4, "holds"),
+        (SEARCHES[0], 1e-2, "holds in part"),
+        (SEARCHES[1], np.nan, "holds in part"),
+        (PLAIN, np.nan, "holds"),
+    ],
+)
+def test_the_verdict_needs_line_searches_that_end_at_the_smallest_loss(
+    results: Results, method: str, excess: float, verdict: str
+) -> None:
+    equal = equal_ends(results, 1e-9, 1.0)
+    searches = equal["searches"].copy()
+    searches.loc[searches.index[searches["method"] == method][3], "excess"] = excess
+    section = CLAIM.conclude(replace(equal, tables=equal.tables | {"searches": searches}))
+    assert section.verdict == verdict
+    (sentence,) = [each for each in section.findings if "with plain steps" in each]
+    assert f"{int(method == PLAIN)} diverge with plain steps" in sentence
+
+
+def test_line_searches_converge_where_plain_steps_diverge(tmp_path: Path) -> None:
+    case = replace(CASE, method=LINEAR, n_examples=100)
+    table = search_beyond(tmp_path, case=case, name="noisy-linear", seeds=[0], n_steps=60)["searches"]
+    assert len(table) == 3 * 3
+    assert table.loc[table["method"] == PLAIN, "excess"].isna().all()
+    assert (table.loc[table["method"] != PLAIN, "excess"] < 1e-6).all()
+    assert (table.loc[table["method"] == SEARCHES[1], "waited"] > 0).all()  # until the module is good enough
 
 
 @pytest.mark.parametrize(
