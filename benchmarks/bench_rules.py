@@ -72,7 +72,9 @@ CONV_RATES = {
     "Kickback": (1e-3, 1e-3),
     "target propagation": (3e-3, 3e-3),
 }
-TRANSFORMER_RATES: dict[str, tuple[float, float]] = {}
+TRANSFORMER_RATES = {
+    "synthetic gradient": (1e-3, 1e-3),
+}
 GRID = [(network, estimators) for network in (3e-4, 1e-3, 3e-3) for estimators in (1e-3, 3e-3)]
 
 
