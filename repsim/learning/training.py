@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from repsim.learning.config import TrainingConfig
 from repsim.learning.diagnostics import Diagnosis, diagnose
 from repsim.learning.learner import Learner
-from repsim.learning.line_search import LineSearch, SearchedStep, Trials
+from repsim.learning.line_search import LineSearch, SearchedStep, TrialLosses
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import true_gradients
 from repsim.learning.optimizers import clip_gradients
@@ -165,7 +165,7 @@ def train(
         if isinstance(record, Diverged):
             raise record
         if isinstance(optimizer, LineSearch) and again is not None:
-            trials = Trials(learner.network, learner.loss, again, X[rows], y[rows], drawn)
+            trials = TrialLosses(learner.network, learner.loss, again, X[rows], y[rows], drawn)
             record = replace(record, line_search=trials.search(optimizer))
         else:
             clip_gradients(learner.network, config.clip_norm)

@@ -15,8 +15,8 @@ from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segmen
 from repsim.learning.networks.initial_weights import draw_weights
 from repsim.learning.networks.transformer_blocks import (
     Attention,
-    Embedding,
     FeedForward,
+    PatchEmbedding,
     Positionwise,
     SequenceReadout,
     TransformerBlock,
@@ -261,7 +261,7 @@ def transformer(
     if width % heads:
         raise ValueError(f"width is {width} and heads is {heads}; expected a width that is a multiple of heads.")
     cut, n_positions, n_features = into_sequence(tuple(shape), patch)
-    embed = Embedding(_readout(n_features, width, generator), n_positions, generator)
+    embed = PatchEmbedding(_readout(n_features, width, generator), n_positions, generator)
     first, *others = [_transformer_block(make, width, heads, 1 / sqrt(2 * depth), generator) for _ in range(depth)]
     output = SequenceReadout(Positionwise(make.norm(width)), _readout(width, n_outputs, generator))
     hidden = [nn.Sequential(OrderedDict(patches=cut, embedding=embed, block=first)), *others]

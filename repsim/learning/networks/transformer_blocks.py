@@ -12,8 +12,8 @@ from repsim.learning.networks.chain import Apply, apply_as_is
 
 __all__ = [
     "Attention",
-    "Embedding",
     "FeedForward",
+    "PatchEmbedding",
     "Positionwise",
     "SequenceReadout",
     "TransformerBlock",
@@ -62,7 +62,7 @@ class Patches(nn.Module):
         return X.movedim((-4, -2), (-5, -4)).flatten(-3).flatten(-3, -2)
 
 
-class Embedding(nn.Module):
+class PatchEmbedding(nn.Module):
     """An affine map of each position, plus a learned vector of the position."""
 
     stacks_by_parts = True

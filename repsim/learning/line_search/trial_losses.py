@@ -16,11 +16,11 @@ from repsim.learning.networks.chain import Chain
 from repsim.learning.networks.true_gradient import apply_without_side_effects
 from repsim.learning.streams import Drawn, drawing_again
 
-__all__ = ["Trials", "refuse_unsearchable"]
+__all__ = ["TrialLosses", "refuse_unsearchable"]
 
 
 @dataclass(frozen=True)
-class Trials:
+class TrialLosses:
     """The losses of one batch at the present parameters of a network and of its estimators.
 
     Running statistics do not change, and blocks of the user draw again what they drew in the forward pass of the batch.
