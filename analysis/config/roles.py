@@ -10,7 +10,7 @@ __all__ = ["CONTROLS", "METHOD", "REFERENCE", "ROLES", "ArmRole", "Role", "check
 
 REFERENCE, METHOD = "reference", "method"
 _SCHEDULE = ("optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "clip_norm", "epochs", "batch_size")
-_NETWORK = ("data", "model", "network", "width", "norm", "activation", "loss")
+_NETWORK = ("data", "model", "network", "width", "heads", "patch", "norm", "activation", "loss")
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ class RunRecorder:
             record["input_losses"] = {str(k): value for k, value in step.input_losses.items()}
         if step.diagnoses:
             record["gradients"] = {str(k): _without_nan(_applicable(each)) for k, each in step.diagnoses.items()}
+        if step.line_search:
+            record["line_search"] = {name: _without_nan(asdict(each)) for name, each in step.line_search.items()}
         if self._ends_epoch(step.step):
             record |= self._validate(step.step)
         self.run.log(record)
@@ -128,5 +130,7 @@ def _applicable(diagnosis: Diagnosis) -> dict[str, float]:
     return {name: value for name, value in asdict(diagnosis).items() if value is not None}
 
 
-def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with None for floats that are not finite, which JSON does not have."""
+    is_lost = {name: isinstance(value, float) and not math.isfinite(value) for name, value in values.items()}
+    return {name: None if is_lost[name] else value for name, value in values.items()}

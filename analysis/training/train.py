@@ -136,6 +136,7 @@ def report_resumed(run: Run, progress: Reporter) -> None:
 def run_to_the_end(opened: Callable[[], Run], setup: TrainingSetup, progress: Shown) -> Run:
     """Train a network to its end in the run that ``opened`` opens for writing, and return the run, open for reading."""
     reporter, training = reporter_of(progress), setup.training
+    optimizer = build_optimizer(setup.learner, training)  # before the run is written, as it refuses some settings
     with (
         preserve_generators(training.seed),
         using_threads(training.threads),
@@ -143,7 +144,6 @@ def run_to_the_end(opened: Callable[[], Run], setup: TrainingSetup, progress: Sh
         opened() as run,
     ):
         report_resumed(run, reporter)
-        optimizer = build_optimizer(setup.learner, training)
         with reporter.task(f"Recording step {run.steps[-1] if run.steps else 0}"):
             recorder = RunRecorder(run, setup, optimizer)
         data, diagnosed = setup.part("train"), setup.diagnosed_steps

@@ -51,6 +51,9 @@ from .learner import Learner as Learner
 from .learner import build_learner as build_learner
 from .learner import build_optimizer as build_optimizer
 from .learner import site_of as site_of
+from .line_search import LineSearch as LineSearch
+from .line_search import SearchedStep as SearchedStep
+from .line_search import largest_error_ratio as largest_error_ratio
 from .losses import LOSSES as LOSSES
 from .networks import ACTIVATIONS as ACTIVATIONS
 from .networks import NETWORKS as NETWORKS
@@ -65,6 +68,7 @@ from .networks import Segment as Segment
 from .networks import conv_net as conv_net
 from .networks import mlp as mlp
 from .networks import residual_net as residual_net
+from .networks import transformer as transformer
 from .networks import true_gradients as true_gradients
 from .optimizers import OPTIMIZERS as OPTIMIZERS
 from .optimizers import clip_gradients as clip_gradients

@@ -10,12 +10,14 @@ from repsim.settings import Settings, setting
 if TYPE_CHECKING:
     from repsim.learning.rules import InputRule, Rule
 
-__all__ = ["OF_BUILT_IN", "TrainingConfig"]
+__all__ = ["OF_BUILT_IN", "OF_NETWORK", "TrainingConfig"]
 
 _LARGEST_SEED = 2**63 - 1  # of random generators
 _DEPTH, _LARGEST_DEPTH = 20, 10_000  # of the built-in networks
-OF_BUILT_IN = ("network", "width", "norm", "activation", "shift")
-_LATER = ("model", "warmup", "weight_decay", "clip_norm")
+OF_BUILT_IN = ("network", "width", "norm", "activation", "shift", "heads", "patch")
+_LATER = ("model", "heads", "patch", "warmup", "weight_decay", "clip_norm")
+OF_NETWORK = {"transformer": ("heads", "patch")}  # settings that only some networks have
+_NORMS = {"transformer": "layer"}  # the default norm, where it is not batch norm
 
 
 def _keys_of(module: str, registry: str) -> Callable[[], Iterable[str]]:
@@ -56,12 +58,19 @@ class TrainingConfig(Settings):
         help="A network of yours in place of --network: module:factory or 'module:factory(width=64)'. The factory "
         "returns an nn.Sequential, a Chain, or a list or dict of blocks. Its code runs.",
     )
-    network: str = setting("mlp", help="Network: mlp, conv or residual.", choices=_keys_of("networks", "NETWORKS"))
+    network: str = setting(
+        "mlp", help="Network: mlp, conv, residual or transformer.", choices=_keys_of("networks", "NETWORKS")
+    )
     depth: int | None = setting(
         None, help="Number of hidden layers.", lowest=1, highest=_LARGEST_DEPTH, shown="20, or that of the model"
     )
     width: int = setting(128, help="Units (or channels) of each hidden layer.", lowest=1, highest=1_000_000)
-    norm: str = setting("batch", help="Normalization: batch, layer or none.", choices=_keys_of("networks", "NORMS"))
+    norm: str | None = setting(
+        None,
+        help="Normalization: batch, layer or none.",
+        choices=_keys_of("networks", "NORMS"),
+        shown="batch, or layer in a transformer",
+    )
     activation: str = setting(
         "relu", help="Nonlinearity: relu, tanh, sigmoid or linear.", choices=_keys_of("networks", "ACTIVATIONS")
     )
@@ -69,6 +78,14 @@ class TrainingConfig(Settings):
         0.0,
         help="Initial value of the shifts of the norms, or of the biases if there is no norm; 1 helps very deep relu "
         "networks.",
+    )
+    heads: int = setting(4, help="Attention heads of a transformer; they divide its width.", lowest=1, highest=10_000)
+    patch: int | None = setting(
+        None,
+        help="Side length in pixels of the patches that a transformer cuts images into.",
+        lowest=1,
+        highest=1_000_000,
+        shown="a quarter of the height",
     )
     loss: str = setting(
         "log_loss",
@@ -91,7 +108,9 @@ class TrainingConfig(Settings):
     batch_size: int = setting(128, help="Examples per update.", lowest=1, highest=1_000_000_000)
     optimizer: str = setting(
         "adam",
-        help="Optimizer: adam, sgd or momentum (SGD with momentum 0.9).",
+        help="Optimizer: adam, sgd, momentum (SGD with momentum 0.9), line-search (SGD whose steps are halved until "
+        "the loss of the batch falls enough) or tracked-line-search (which also leaves the network where it is while "
+        "the error of its gradient exceeds what convergence allows).",
         choices=_keys_of("optimizers", "OPTIMIZERS"),
     )
     learning_rate: float = setting(1e-3, help="Step size for the network.", positive=True)
@@ -131,6 +150,8 @@ class TrainingConfig(Settings):
         """Check every setting, and whether rule, boundaries and depth are consistent."""
         if self.model is None and self.depth is None:
             object.__setattr__(self, "depth", _DEPTH)
+        if self.norm is None:
+            object.__setattr__(self, "norm", self._default_norm)
         super().__post_init__()
         self.check_choices()
         if self.warmup >= 1 and self.warmup % 1:
@@ -139,17 +160,34 @@ class TrainingConfig(Settings):
             )
         if self.model is not None:
             self._check_model()
-        elif self.batch_size == 1 and self.norm == "batch":
+        else:
+            self._check_network()
+        _ = self.rules_at(_LARGEST_DEPTH if self.depth is None else self.depth)
+
+    @property
+    def _default_norm(self) -> str:
+        return _NORMS.get(self.network, "batch")
+
+    def _check_network(self) -> None:
+        """Raise ValueError if settings are given that the built-in network lacks, or the batch has a single example."""
+        for network, names in OF_NETWORK.items():
+            for each in self.settings():
+                if each.name in names and network != self.network and getattr(self, each.name) != each.default:
+                    raise ValueError(
+                        f"{each.name} is {getattr(self, each.name)}, which network '{self.network}' does not have. "
+                        f"Leave it out, or use network '{network}'."
+                    )
+        if self.batch_size == 1 and self.norm == "batch":
             raise ValueError(
                 "batch_size is 1 and norm is 'batch': batch norm cannot normalise a single example. "
                 "Use a batch_size of 2 or more, or norm 'layer' or 'none'."
             )
-        _ = self.rules_at(_LARGEST_DEPTH if self.depth is None else self.depth)
 
     def _check_model(self) -> None:
         """Raise ValueError if settings of the built-in networks are given beside a model."""
         for each in self.settings():
-            if each.name in OF_BUILT_IN and getattr(self, each.name) != each.default:
+            default = self._default_norm if each.name == "norm" else each.default
+            if each.name in OF_BUILT_IN and getattr(self, each.name) != default:
                 raise ValueError(
                     f"{each.name} is {getattr(self, each.name)!r} and model is '{self.model}', which decides that "
                     f"itself. Leave {each.name} out, or give it to the factory, as in 'my:net(width=64)'."

@@ -10,10 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from repsim.learning.config import TrainingConfig
+from repsim.learning.config import OF_NETWORK, TrainingConfig
 from repsim.learning.estimators import Estimator, Site
 from repsim.learning.estimators.passes.equilibrium_propagation import network_for
 from repsim.learning.inputs import SyntheticInput, predict_inputs
+from repsim.learning.line_search import LineSearch, refuse_unsearchable
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import NETWORKS, Chain
 from repsim.learning.optimizers import optimizer_of
@@ -128,11 +129,11 @@ class Learner(nn.Module):
         """Return the network's logits (N, n_outputs)."""
         return self.network(X)
 
-    def compute_gradients(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Outcome:
+    def compute_gradients(self, X: Tensor, y: Tensor, *, watch: bool = False, again: bool = False) -> Outcome:
         """Add the gradients of one batch to ``.grad`` of every parameter; see the function ``compute_gradients``."""
         modules = self.placed_inputs()
         return compute_gradients(
-            self.network, self.placed(), X, y, synthetic_inputs=modules, loss=self.loss, watch=watch
+            self.network, self.placed(), X, y, synthetic_inputs=modules, loss=self.loss, watch=watch, again=again
         )
 
     def tape(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Tape:
@@ -255,6 +256,7 @@ def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) ->
         activation=config.activation,
         shift=config.shift,
         generator=stream(config.seed, "weights"),
+        **{name: getattr(config, name) for name in OF_NETWORK.get(config.network, ())},
     )
 
 
@@ -278,10 +280,13 @@ def build_optimizer(learner: Learner, config: TrainingConfig) -> torch.optim.Opt
     Raises
     ------
     ValueError
-        If nothing of the learner can be trained, or the optimizer has no weight decay and the configuration has.
+        If nothing of the learner can be trained, if the optimizer has no weight decay or clipping and the configuration
+        has, or if the optimizer is a line search and the network or the rule has no loss that can be compared.
     """
     of_rules = (*learner.estimators.parameters(), *learner.synthetic_inputs.parameters())
     optimizer = optimizer_of(config, learner.network.parameters(), of_rules)
     if optimizer is None:
         raise ValueError("The network has no parameters, so there is nothing to train.")
+    if isinstance(optimizer, LineSearch):
+        refuse_unsearchable(learner.network, learner.placed().values(), config.optimizer)
     return optimizer

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
+from repsim.learning.line_search.line_search import LineSearch
 from repsim.registration import add_installed
 from repsim.registry_kinds import KINDS
 
-__all__ = ["OPTIMIZERS", "clip_gradients", "optimizer_of"]
+__all__ = ["OPTIMIZERS", "clip_gradients", "is_line_search", "optimizer_of"]
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {  # from parameter groups
     "adam": partial(torch.optim.AdamW, weight_decay=0.0, fused=True),  # without decay it is Adam
     "sgd": partial(torch.optim.SGD, fused=True),
     "momentum": partial(torch.optim.SGD, momentum=0.9, fused=True),
+    "line-search": LineSearch,
+    "tracked-line-search": partial(LineSearch, delta=0.1),
 }
 
 add_installed(KINDS["optimizers"])
@@ -32,7 +35,7 @@ def optimizer_of(
     Raises
     ------
     ValueError
-        If ``weight_decay`` is set and the optimizer has none.
+        If ``weight_decay`` or ``clip_norm`` is set and the optimizer has none.
     """
     decay = {"weight_decay": config.weight_decay} if config.weight_decay else {}
     groups = [
@@ -47,7 +50,17 @@ def optimizer_of(
             f"weight_decay is {config.weight_decay}, but optimizer '{config.optimizer}' has no weight decay. Leave it "
             "out, or use adam, sgd or momentum."
         )
+    if config.clip_norm is not None and isinstance(optimizer, LineSearch):
+        raise ValueError(
+            f"clip_norm is {config.clip_norm}, but optimizer '{config.optimizer}' finds the size of its steps itself. "
+            "Leave it out, or use adam, sgd or momentum."
+        )
     return optimizer
+
+
+def is_line_search(name: str) -> bool:
+    """Return whether an entry of ``OPTIMIZERS`` finds its steps by the losses of trial steps."""
+    return isinstance(OPTIMIZERS[name]([{"params": [nn.Parameter(torch.zeros(1))], "lr": 1.0}]), LineSearch)
 
 
 @torch.no_grad()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from repsim.learning.estimators import Estimator
@@ -36,6 +38,9 @@ class Outcome:
         Loss of each synthetic input, by boundary, shape (*lead).
     input_errors : dict of int to Tensor
         ‖ĥ_k − h_k‖ / ‖h_k‖ over all examples and units, by boundary, shape (*lead), if ``watch`` is True.
+    estimator_losses_again : callable, optional
+        Function that returns the sum of the losses of estimators and synthetic inputs with their present parameters, on
+        the signals and targets of this batch; only if ``again`` is True, as it keeps these in memory.
     """
 
     loss: Tensor
@@ -44,6 +49,7 @@ class Outcome:
     gradients: dict[int, Tensor] = field(default_factory=dict)
     input_losses: dict[int, Tensor] = field(default_factory=dict)
     input_errors: dict[int, Tensor] = field(default_factory=dict)
+    estimator_losses_again: Callable[[], Tensor] | None = None
 
 
 def compute_gradients(
@@ -55,6 +61,7 @@ def compute_gradients(
     synthetic_inputs: Mapping[int, SyntheticInput] | None = None,
     loss: str = "log_loss",
     watch: bool = False,
+    again: bool = False,
 ) -> Outcome:
     """Add the gradients of one batch to ``.grad`` of the network's and the estimators' parameters.
 
@@ -84,6 +91,8 @@ def compute_gradients(
         A key of ``LOSSES``.
     watch : bool, default False
         Whether to return the gradients at all boundaries. It does not change the update, bit for bit.
+    again : bool, default False
+        Whether to return a function that computes the losses of estimators and synthetic inputs again.
     """
     if isinstance(network, EquilibriumNetwork):
         each = {k: estimator for ks, estimator in estimators.items() for k in (ks if isinstance(ks, tuple) else (ks,))}
@@ -95,4 +104,13 @@ def compute_gradients(
     tape = Tape(segments, estimators, network.input(X), count_examples(y), watch, predicted)
     value, losses = tape.descend_from_loss(y, loss), tape.teach()
     of_inputs, errors = tape.teach_inputs(modules), tape.input_errors(modules) if watch else {}
-    return Outcome(value, tape.output.detach(), losses, tape.gradients() if watch else {}, of_inputs, errors)
+    chosen = tape.gradients() if watch else {}
+    repeat = partial(_losses_again, tape, modules, X, y) if again else None
+    return Outcome(value, tape.output.detach(), losses, chosen, of_inputs, errors, repeat)
+
+
+@torch.no_grad()
+def _losses_again(tape: Tape, modules: Mapping[int, SyntheticInput], X: Tensor, y: Tensor) -> Tensor:
+    """Return the sum of the losses of estimators and synthetic inputs with their present parameters."""
+    of_inputs = tape.input_losses(modules, predict_inputs(modules, X, y))
+    return tape.estimator_losses() + sum(loss.sum() for loss in of_inputs.values())

@@ -140,9 +140,7 @@ class Tape:
             if estimator.regresses and not proposed.requires_grad:
                 loss = estimator.loss_of_residual(self._residual(ks, proposed, estimator), signals)
             else:
-                target = None if estimator.learns_again else self._targets(ks, estimator)
-                above = self._segment_above(ks[0])
-                loss = estimator.loss(proposed, replace(signals, target=target, segment_above=above))
+                loss = estimator.loss(proposed, self._with_target(ks, estimator, signals))
             if loss is not None:
                 losses |= zip(ks, loss.detach().unbind(-1) if len(ks) > 1 else [loss.detach()], strict=True)
                 learning += [loss.sum()] if loss.requires_grad else []
@@ -152,15 +150,45 @@ class Tape:
 
     def teach_inputs(self, modules: Mapping[int, SyntheticInput]) -> dict[int, Tensor]:
         """Add the gradients of the losses of synthetic inputs to ``.grad`` of their parameters; return the losses."""
-        losses = {k: module.loss(self._predicted[k], self._h[k]) for k, module in modules.items()}
+        losses = self.input_losses(modules, self._predicted)
         if losses:
             torch.autograd.backward([loss.sum() for loss in losses.values()])
         return {k: loss.detach() for k, loss in losses.items()}
+
+    def input_losses(self, modules: Mapping[int, SyntheticInput], predicted: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Return the losses of synthetic inputs with these predictions."""
+        return {k: module.loss(predicted[k], self._h[k]) for k, module in modules.items()}
 
     @torch.no_grad()
     def input_errors(self, modules: Mapping[int, SyntheticInput]) -> dict[int, Tensor]:
         """Return the relative error of each synthetic input."""
         return {k: module.relative_error(self._predicted[k], self._h[k]) for k, module in modules.items()}
+
+    @torch.no_grad()
+    def estimator_losses(self) -> Tensor:
+        """Return the sum of the losses of estimators that learn, with their present parameters, after ``teach``.
+
+        Buffers of estimators, such as running averages, stay as they are.
+        """
+        total = self.output.new_zeros(())
+        for ks, (_, signals) in self._proposed.items():
+            estimator = self._placed[ks]
+            if type(estimator).loss is not Estimator.loss and any(p.requires_grad for p in estimator.parameters()):
+                buffers = [(buffer, buffer.clone()) for buffer in estimator.buffers()]
+                loss = self._loss_again(ks, estimator, signals)
+                total = total if loss is None else total + loss.sum()
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+        return total
+
+    def _loss_again(self, ks: tuple[int, ...], estimator: Estimator, signals: Signals) -> Tensor | None:
+        signals = self._with_target(ks, estimator, signals)
+        return estimator.loss(estimator.proposal(estimator.gradient(signals), signals), signals)
+
+    def _with_target(self, ks: tuple[int, ...], estimator: Estimator, signals: Signals) -> Signals:
+        """Return the signals with those that are known only after the backward pass."""
+        target = None if estimator.learns_again else self._targets(ks, estimator)
+        return replace(signals, target=target, segment_above=self._segment_above(ks[0]))
 
     def gradients(self) -> dict[int, Tensor]:
         """Return g_k, per example, at every boundary between these segments.

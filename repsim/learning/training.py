@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from repsim.learning.config import TrainingConfig
 from repsim.learning.diagnostics import Diagnosis, bias_variances, diagnose_step, true_step
 from repsim.learning.learner import Learner
+from repsim.learning.line_search import LineSearch, SearchedStep, TrialLosses, refuse_unsearchable
 from repsim.learning.losses import LOSSES
 from repsim.learning.optimizers import clip_gradients
 from repsim.learning.schedules import rate_factor, warmup_steps
-from repsim.learning.streams import drawing_from, stream
+from repsim.learning.streams import drawing_from, drawn_so_far, stream
 
 __all__ = [
     "Batch",
@@ -78,6 +79,8 @@ class Step:
         ``diagnosed``.
     input_losses : dict of int to float
         Loss of each synthetic input, by boundary.
+    line_search : dict of str to SearchedStep
+        Steps that a line search made of the ``network`` and of the rule's ``estimators``; empty with other optimizers.
     """
 
     step: int
@@ -87,6 +90,7 @@ class Step:
     estimator_losses: dict[int, float]
     diagnoses: dict[int, Diagnosis] = field(default_factory=dict)
     input_losses: dict[int, float] = field(default_factory=dict)
+    line_search: dict[str, SearchedStep] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,21 +162,29 @@ def train(
     Diverged
         If the loss of the network or of an estimator is not finite. The update of that step is not made.
     ValueError
-        If ``config.batch_size`` exceeds the number of examples. It is raised when the generator is first advanced.
+        If ``config.batch_size`` exceeds the number of examples, or if the optimizer is a line search and the network or
+        the rule has no loss that can be compared. It is raised when the generator is first advanced.
     """
+    if isinstance(optimizer, LineSearch):
+        refuse_unsearchable(learner.network, learner.placed().values(), type(optimizer).__name__)
     learner.train()
     for step, epoch, rows, factor in batches(len(y), config, start):
         set_rates(optimizer, factor)
         with _draws_of_update(learner, config.seed, step, X.device):
-            records = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
+            drawn = drawn_so_far(X.device)
+            records, again = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
             if step in diagnosed and diagnosis_batches:
-                drawn = diagnosis_rows(len(y), config, step, diagnosis_batches)
-                records = with_spreads(records, learner, ((X[rows], y[rows]) for rows in drawn))
+                others = diagnosis_rows(len(y), config, step, diagnosis_batches)
+                records = with_spreads(records, learner, ((X[rows], y[rows]) for rows in others))
         (record,) = records
         if isinstance(record, Diverged):
             raise record
-        clip_gradients(learner.network, config.clip_norm)
-        optimizer.step()
+        if isinstance(optimizer, LineSearch) and again is not None:
+            trials = TrialLosses(learner.network, learner.loss, again, X[rows], y[rows], drawn)
+            record = replace(record, line_search=trials.search(optimizer))
+        else:
+            clip_gradients(learner.network, config.clip_norm)
+            optimizer.step()
         yield record
 
 
@@ -234,14 +246,15 @@ def propagate(
     step: int,
     epoch: int,
     diagnosed: bool = False,
-) -> list[Step | Diverged]:
+) -> tuple[list[Step | Diverged], Callable[[], Tensor] | None]:
     """Replace all gradients by those of one batch, and return one record per network.
 
-    A learner may be a stack of learners; the record of a network that diverged is its error.
+    A learner may be a stack of learners; the record of a network that diverged is its error. For a line search, a
+    function that computes the losses of estimators and synthetic inputs again is returned too.
     """
     optimizer.zero_grad(set_to_none=True)
     true = true_step(learner, X, y) if diagnosed else None
-    outcome = learner.compute_gradients(X, y, watch=diagnosed)
+    outcome = learner.compute_gradients(X, y, watch=diagnosed, again=isinstance(optimizer, LineSearch))
     diagnoses = {} if true is None else diagnose_step(learner, outcome, true)
     learned = (outcome.estimator_losses, outcome.input_losses)
     numbers = [outcome.loss, accuracies(outcome.logits, y), *(each for losses in learned for each in losses.values())]
@@ -253,7 +266,7 @@ def propagate(
         found = {k: each[i] for k, each in diagnoses.items()}
         record = Step(step, epoch, loss, accuracy, losses, found, of_inputs)
         records.append(_divergence(record) or record)
-    return records
+    return records, outcome.estimator_losses_again
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch.func import functional_call, vjp
 from repsim.learning.checks import check_integer, check_positive
 from repsim.learning.estimators import Estimator
 from repsim.learning.learner import Learner
+from repsim.learning.line_search import largest_error_ratio
 from repsim.learning.networks import Chain, true_gradients
 from repsim.learning.training import Step
 from repsim.theory.spectral_norm import spectral_norm
@@ -96,9 +97,7 @@ class Tracking:
         ValueError
             If δ is not between 0 and 1.
         """
-        if not 0 < delta < 1:
-            raise ValueError(f"delta is {delta!r}; expected a number between 0 and 1, both excluded.")
-        return self.error_bound <= self.gradient_norm * (1 - delta) / (1 + delta)
+        return self.error_bound <= self.gradient_norm * largest_error_ratio(delta)
 
 
 def track(

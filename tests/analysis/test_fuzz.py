@@ -145,7 +145,7 @@ SENSIBLE: dict[str, Sequence[str]] = {
     "rule": (*ESTIMATORS, "noise:scale=2@1", "noise + synthetic-input@1", "noise:scale=x", "hebb", "noise@99"),
     "boundaries": ("middle", "all", "inner", "every:2", "1", "1-2", "4,21"),
     "loss": ("log_loss", "mse"),
-    "network": ("mlp", "conv", "residual"),
+    "network": ("mlp", "conv", "residual", "transformer"),
     "norm": ("batch", "layer", "none"),
     "activation": ("relu", "tanh"),
     "schedule": ("cosine", "constant"),

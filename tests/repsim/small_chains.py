@@ -9,7 +9,7 @@ from repsim.learning import ESTIMATORS, NETWORKS, Chain, Estimator, Rule, parse_
 
 N, CLASSES, DEPTH = 7, 3, 4
 RULES_OF_CHAINS = [name for name in ESTIMATORS if name != "equilibrium-propagation"]  # which has a network of its own
-SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8), "transformer": (1, 8, 8)}
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -21,7 +21,9 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def small_network(kind: str, depth: int = DEPTH) -> Chain:
-    return NETWORKS[kind](SHAPES[kind], CLASSES, depth=depth, width=5, generator=seeded()).double()
+    return NETWORKS[kind](
+        SHAPES[kind], CLASSES, depth=depth, width=4 if kind == "transformer" else 5, generator=seeded()
+    ).double()
 
 
 def small_examples(kind: str, n: int = N) -> tuple[Tensor, Tensor]:

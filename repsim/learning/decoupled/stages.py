@@ -15,7 +15,7 @@ from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, locks
 from repsim.learning.inputs import SyntheticInput, predict_inputs
 from repsim.learning.learner import Learner
-from repsim.learning.optimizers import optimizer_of
+from repsim.learning.optimizers import is_line_search, optimizer_of
 from repsim.learning.tape import Tape
 from repsim.learning.training import set_rates
 
@@ -26,7 +26,7 @@ __all__ = [
     "Guess",
     "Learned",
     "Stage",
-    "check_not_clipped",
+    "check_stages_step_alone",
     "describe_rule",
     "is_unlocked",
     "learns_from_target",
@@ -187,9 +187,9 @@ class Stage(nn.Module):
         Raises
         ------
         ValueError
-            If gradients are clipped, which takes those of the whole network.
+            If gradients are clipped, or the optimizer is a line search, which takes the whole network.
         """
-        check_not_clipped(config)
+        check_stages_step_alone(config)
         inner = (*self.inner.parameters(), *self.inner_inputs.parameters())
         above, below = (() if each is None else each.parameters() for each in (self.above, self.below))
         return (
@@ -208,12 +208,17 @@ class Stage(nn.Module):
 _OF_THE_TOP = {"error": "the error of the output", "true_gradient": "the true gradient"}  # only the top stage has them
 
 
-def check_not_clipped(config: TrainingConfig) -> None:
-    """Raise ValueError if gradients are clipped, by the norm of those of all stages together."""
+def check_stages_step_alone(config: TrainingConfig) -> None:
+    """Raise ValueError if an update takes the whole network: the norm of all its gradients, or its loss."""
     if config.clip_norm is not None:
         raise ValueError(
             f"clip_norm is {config.clip_norm}, the norm of the gradients of the whole network, but stages update "
             "one by one. Leave clip_norm out, or train with the synchronous step."
+        )
+    if is_line_search(config.optimizer):
+        raise ValueError(
+            f"Optimizer '{config.optimizer}' compares losses of the whole network, but stages update one by one. Use "
+            "optimizer adam, sgd or momentum, or train with the synchronous step."
         )
 
 

@@ -9,6 +9,7 @@ from repsim.learning.networks.architectures import (
     conv_net,
     mlp,
     residual_net,
+    transformer,
 )
 from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
 from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
@@ -28,5 +29,6 @@ __all__ = [
     "conv_net",
     "mlp",
     "residual_net",
+    "transformer",
     "true_gradients",
 ]

@@ -1,10 +1,11 @@
-"""Networks by name: multi-layer perceptrons, convolutional and residual networks."""
+"""Networks by name: multi-layer perceptrons, convolutional and residual networks, and transformers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from math import prod, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -12,10 +13,19 @@ from torch import nn
 from repsim.learning.checks import check_choice, check_finite, check_integer
 from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
 from repsim.learning.networks.initial_weights import draw_weights
+from repsim.learning.networks.transformer_blocks import (
+    Attention,
+    FeedForward,
+    PatchEmbedding,
+    Positionwise,
+    SequenceReadout,
+    TransformerBlock,
+    into_sequence,
+)
 from repsim.registration import add_installed
 from repsim.registry_kinds import KINDS
 
-__all__ = ["ACTIVATIONS", "NETWORKS", "NORMS", "Activation", "Norm", "conv_net", "mlp", "residual_net"]
+__all__ = ["ACTIVATIONS", "NETWORKS", "NORMS", "Activation", "Norm", "conv_net", "mlp", "residual_net", "transformer"]
 
 
 def mlp(
@@ -180,6 +190,98 @@ def residual_net(
     return Chain(hidden, output, shapes, input_shape=tuple(shape))
 
 
+def transformer(
+    shape: Sequence[int],
+    n_outputs: int,
+    *,
+    depth: int = 4,
+    width: int = 64,
+    heads: int = 4,
+    patch: int | None = None,
+    generator: torch.Generator,
+    **layers: Any,
+) -> Chain:
+    """Return a transformer encoder: ``depth`` blocks on a sequence, the mean over positions, and a linear output.
+
+    An image is cut into square patches, each of which is one position, row by row. Every position is mapped to
+    ``width`` units, to which a learned vector of the position is added; this embedding and the first block are segment
+    1, each further block is a segment. A block is h + attention(norm(h)), then h + feed-forward(norm(h)), where the
+    feed-forward layer has 4 · ``width`` units. Without masks: every position sees every other.
+
+    Weights are drawn from N(0, 1 / fan_in), before the activation with its gain; those of the last map of each branch,
+    which is added to h, are divided by √(2 · depth), so that h does not grow with the depth.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        (channels, height, width) of an image, or (positions, features) of a sequence. Rows of the input may be
+        flattened.
+    n_outputs : int
+        Number of logits.
+    depth : int, default 4
+        Number of blocks, 1 or more.
+    width : int, default 64
+        Units at each position, a multiple of ``heads``.
+    heads : int, default 4
+        Number of attention heads.
+    patch : int, optional
+        Side length of a patch in pixels, which divides height and width of the image; by default a quarter of its
+        height. Sequences have none.
+    generator : torch.Generator
+        Source of the initial weights.
+    **layers
+        ``norm`` (default "layer"), ``activation`` and ``shift``, as in ``mlp``. Batch norm is over examples and
+        positions.
+
+    Returns
+    -------
+    Chain
+        With sequences (positions, width) at its boundaries.
+
+    Raises
+    ------
+    ValueError
+        If the shape is that of flat data, if patches do not divide the image, if heads do not divide the width, or for
+        the reasons given in ``mlp``.
+
+    References
+    ----------
+    Vaswani et al. (2017), Attention is all you need.
+    Dosovitskiy et al. (2021), An image is worth 16x16 words: transformers for image recognition at scale.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = transformer((1, 8, 8), 10, depth=2, width=16, generator=torch.Generator().manual_seed(0))
+    >>> net.shapes, net(torch.zeros(5, 64)).shape
+    (((16, 16), (16, 16)), torch.Size([5, 10]))
+    """
+    make = _Layers(depth, generator=generator, **{"norm": "layer", "activation": "relu", "shift": 0.0, **layers})
+    check_integer("heads", heads, 1)
+    if width % heads:
+        raise ValueError(f"width is {width} and heads is {heads}; expected a width that is a multiple of heads.")
+    cut, n_positions, n_features = into_sequence(tuple(shape), patch)
+    embed = PatchEmbedding(_readout(n_features, width, generator), n_positions, generator)
+    first, *others = [_transformer_block(make, width, heads, 1 / sqrt(2 * depth), generator) for _ in range(depth)]
+    output = SequenceReadout(Positionwise(make.norm(width)), _readout(width, n_outputs, generator))
+    hidden = [nn.Sequential(OrderedDict(patches=cut, embedding=embed, block=first)), *others]
+    return Chain(hidden, output, [(n_positions, width)] * depth, input_shape=tuple(shape))
+
+
+def _transformer_block(
+    make: _Layers, width: int, heads: int, scale: float, generator: torch.Generator
+) -> TransformerBlock:
+    """Return a block, with ``scale`` times the usual initial weights in the last map of each of its branches."""
+    inner = 4 * width  # Vaswani et al. (2017), section 3.3
+    merge, contract = (_readout(fan_in, width, generator, scale) for fan_in in (width, inner))
+    return TransformerBlock(
+        Positionwise(make.norm(width)),
+        Attention(_readout(width, 3 * width, generator), merge, heads),
+        Positionwise(make.norm(width)),
+        FeedForward(make.linear(width, inner, has_bias=True), make.activation(), contract),
+    )
+
+
 class _Layers:
     """Factory of the layers of one network's hidden segments."""
 
@@ -198,8 +300,8 @@ class _Layers:
     def norm2d(self, channels: int) -> nn.Module:
         return self._shifted(self._norm.of_maps(channels))
 
-    def linear(self, fan_in: int, fan_out: int) -> nn.Linear:
-        layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=not self._norm.replaces_bias)
+    def linear(self, fan_in: int, fan_out: int, *, has_bias: bool = False) -> nn.Linear:
+        layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=has_bias or not self._norm.replaces_bias)
         return draw_weights(layer, self._gain / sqrt(fan_in), self._generator, self._bias)
 
     def conv(self, fan_in: int, fan_out: int) -> nn.Conv2d:
@@ -212,8 +314,8 @@ class _Layers:
         return norm
 
 
-def _readout(fan_in: int, fan_out: int, generator: torch.Generator) -> nn.Linear:
-    return draw_weights(nn.utils.skip_init(nn.Linear, fan_in, fan_out), 1.0 / sqrt(fan_in), generator)
+def _readout(fan_in: int, fan_out: int, generator: torch.Generator, scale: float = 1.0) -> nn.Linear:
+    return draw_weights(nn.utils.skip_init(nn.Linear, fan_in, fan_out), scale / sqrt(fan_in), generator)
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -233,6 +335,7 @@ NETWORKS: dict[str, Callable[..., Chain]] = {  # from the shape of an example, n
     "mlp": lambda shape, *sizes, **settings: mlp(prod(shape), *sizes, **settings),
     "conv": conv_net,
     "residual": residual_net,
+    "transformer": transformer,
 }
 
 

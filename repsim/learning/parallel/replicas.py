@@ -139,7 +139,7 @@ class ReplicaTraining(Iterator[list[Step | Diverged]]):
             step, epoch, _, factor = of_each[0]
             set_rates(replicas.optimizer, factor)
             X, y = gather([setup.data[i] for i in alive], [of_each[i].rows for i in alive])
-            records = propagate(replicas.stacked, replicas.optimizer, X, y, step, epoch, step in setup.diagnosed)
+            records, _ = propagate(replicas.stacked, replicas.optimizer, X, y, step, epoch, step in setup.diagnosed)
             if step in setup.diagnosed and setup.diagnosis_batches:
                 records = with_spreads(records, replicas.stacked, setup.diagnosis(step, alive), lead=1)
             by_replica = dict(zip(alive, records, strict=True))

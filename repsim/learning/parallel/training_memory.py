@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from repsim.learning.learner import Learner
+from repsim.learning.line_search import LineSearch
 
 __all__ = ["Footprint", "available_memory", "keep_freed_memory", "measure_footprint"]
 
@@ -84,7 +85,8 @@ def measure_footprint(
     saved = _SavedBytes([*tensors, X, y])
     with torch.autograd.graph.saved_tensors_hooks(saved.count, lambda tensor: tensor):
         learner.train().compute_gradients(X, y)
-    optimizer.step()
+    if not isinstance(optimizer, LineSearch):  # which holds no moments
+        optimizer.step()
     return Footprint(
         _bytes(tensors),
         _bytes(p.grad for p in learner.parameters() if p.grad is not None),

@@ -134,8 +134,8 @@ def test_one_seed_is_a_single_run(tmp_path: Path, alone: dict[int, Path], learne
     assert learned(run.path) == learned(alone[2])
 
 
-@pytest.mark.parametrize("network", ["conv", "residual"])
-def test_networks_of_maps_are_stacked_too(tmp_path: Path, network: str) -> None:
+@pytest.mark.parametrize("network", ["conv", "residual", "transformer"])
+def test_networks_of_maps_and_of_sequences_are_stacked_too(tmp_path: Path, network: str) -> None:
     settings = replace(TRAINING, network=network, width=4, epochs=1, rule="synthetic-gradient@1 + sign-symmetric@2")
     runs = train_seeds(tmp_path, settings, FEW, seeds="0-1", how="stacked")
     single = train_run(tmp_path / "single", replace(settings, seed=1), FEW)

@@ -1,4 +1,4 @@
-"""Convolutional and residual networks, whose layers are maps, from images to the report."""
+"""Networks whose layers are maps, or sequences of patches, from images to the report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,13 +13,14 @@ from checkpoints import Run
 from repsim.learning import TrainingConfig
 
 LAYERS = ["hidden.1", "hidden.2", "hidden.3"]
+NAMES = ["conv", "residual", "transformer"]
 
 
 @pytest.fixture(scope="module")
 def of_maps(tmp_path_factory: pytest.TempPathFactory, tiny: TrainingConfig, few: RecordingConfig) -> Mapping[str, Path]:
     """A run of each network of maps, by a rule that is not backprop, on 8×8 digits."""
     folder, settings = tmp_path_factory.mktemp("maps"), replace(tiny, rule="synthetic-gradient@2", width=4)
-    return {name: train_run(folder / name, replace(settings, network=name), few).path for name in ("conv", "residual")}
+    return {name: train_run(folder / name, replace(settings, network=name), few).path for name in NAMES}
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def images(tmp_path: Path) -> Callable[..., str]:
     return save
 
 
-@pytest.mark.parametrize("name", ["conv", "residual"])
+@pytest.mark.parametrize("name", NAMES)
 def test_maps_are_recorded_as_rows_of_all_their_units(of_maps: Mapping[str, Path], name: str) -> None:
     run = Run.open(of_maps[name])
     assert run.config["data"]["shape"] == [1, 8, 8]
@@ -45,7 +46,7 @@ def test_maps_are_recorded_as_rows_of_all_their_units(of_maps: Mapping[str, Path
 
 
 @pytest.mark.usefixtures("blank_figures")
-@pytest.mark.parametrize("name", ["conv", "residual"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_network_of_maps_is_analyzed(of_maps: Mapping[str, Path], tmp_path: Path, name: str) -> None:
     result = analyze_run(of_maps[name], output=tmp_path / "out")
     assert result.tables["probes"]["layer"].tolist() == LAYERS * 2
@@ -61,13 +62,13 @@ def test_networks_of_all_kinds_are_compared(
     of_maps: Mapping[str, Path], runs: Mapping[str, Path], tmp_path: Path
 ) -> None:
     result = compare_runs([runs["backprop"], *of_maps.values()], output=tmp_path / "out")
-    assert result.tables["rdm_similarity"]["view"].tolist() == ["conv"] * 3 + ["residual"] * 3
-    assert result.tables["rdm_similarity"]["layer"].tolist() == LAYERS * 2
-    assert len(result.tables["similarity"]) == 9**2
-    assert result.tables["gradients"]["view"].unique().tolist() == ["backprop", "conv", "residual"]
+    assert result.tables["rdm_similarity"]["view"].tolist() == [name for name in NAMES for _ in LAYERS]
+    assert result.tables["rdm_similarity"]["layer"].tolist() == LAYERS * 3
+    assert len(result.tables["similarity"]) == 12**2
+    assert result.tables["gradients"]["view"].unique().tolist() == ["backprop", *NAMES]
 
 
-@pytest.mark.parametrize("name", ["conv", "residual"])
+@pytest.mark.parametrize("name", NAMES)
 def test_recording_a_network_of_maps_again_gives_equal_activations(
     of_maps: Mapping[str, Path], tmp_path: Path, name: str
 ) -> None:

@@ -27,6 +27,7 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
     "conv": {"network": "conv", "rule": "synthetic-gradient@1 + feedback-alignment@2 + decoupled-greedy@3", "width": 4},
     "residual": {"network": "residual", "rule": "synthetic-gradient@1 + sign-symmetric@2 + noise@3", "width": 4},
     "unlocked": {"rule": "synthetic-gradient@1,2 + synthetic-input@1,2 + synthetic-input:label_conditioned=true@3"},
+    "transformer": {"network": "transformer", "rule": "synthetic-gradient@1 + decoupled-greedy@2", "width": 8},
     "mse": {"loss": "mse", "rule": "kickback:error=sum@1,2 + synthetic-gradient@3"},
     "sgd": {"optimizer": "sgd", "rule": "synthetic-gradient:hidden_layers=1", "boundaries": "all"},
     "momentum": {"optimizer": "momentum", "rule": "synthetic-gradient-prop", "schedule": "cosine"},
@@ -118,6 +119,7 @@ LEARNING = {
     "sgd": ["1", "2", "3"],
     "conv": ["1", "3"],
     "residual": ["1"],
+    "transformer": ["1", "2"],
     "mse": ["3"],
     "momentum": ["1"],
 }

@@ -91,7 +91,14 @@ def test_config_survives_json() -> None:
     config = TrainingConfig(
         data="x.npz", seed=3, network="conv", depth=6, loss="mse", rule=f"{SG}:hidden_width=7", boundaries="2,4"
     )
-    later = ("model", "warmup", "weight_decay", "clip_norm")  # left out at their defaults, as in earlier versions
+    later = (
+        "model",
+        "heads",
+        "patch",
+        "warmup",
+        "weight_decay",
+        "clip_norm",
+    )  # left out at their defaults, as in earlier versions
     assert list(config.to_dict()) == [name for name in FIELDS if name not in later]
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -100,3 +107,29 @@ def test_from_dict_keeps_defaults_and_names_an_unknown_key() -> None:
     assert TrainingConfig.from_dict({"seed": 5}) == TrainingConfig(seed=5)
     with pytest.raises(ValueError, match=r"^Unknown setting 'lr'\. Choose one of: data, seed, .*, threads\.$"):
         TrainingConfig.from_dict({"seed": 5, "lr": 0.1})
+
+
+# Settings that only some networks have
+
+
+def test_a_transformer_has_layer_norm_where_other_networks_have_batch_norm() -> None:
+    assert TrainingConfig().norm == "batch"
+    assert TrainingConfig(network="transformer").norm == "layer"
+    assert TrainingConfig(network="transformer", norm="batch").norm == "batch"
+    assert TrainingConfig(model="a:b").norm == "batch"
+
+
+@pytest.mark.parametrize(("name", "value"), [("heads", 2), ("patch", 4)])
+def test_settings_of_a_transformer_are_refused_for_other_networks(name: str, value: int) -> None:
+    assert getattr(TrainingConfig(network="transformer", **{name: value}), name) == value
+    message = rf"^{name} is {value}, which network 'conv' does not have\. Leave it out, or use network 'transformer'\.$"
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(network="conv", **{name: value})
+    with pytest.raises(ValueError, match=rf"^{name} is {value} and model is 'a:b', which decides that itself\."):
+        TrainingConfig(model="a:b", **{name: value})
+
+
+def test_a_run_of_a_model_whose_norm_was_written_down_can_be_read() -> None:
+    assert TrainingConfig.from_dict({"model": "a:b", "norm": "batch"}).model == "a:b"
+    with pytest.raises(ValueError, match="norm is 'layer' and model is 'a:b'"):
+        TrainingConfig.from_dict({"model": "a:b", "norm": "layer"})

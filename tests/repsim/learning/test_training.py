@@ -198,7 +198,7 @@ def test_a_run_resumed_at_any_step_is_the_uninterrupted_run_bit_for_bit(
         assert_same_bits(resumed.state_dict(), whole.state_dict())
 
 
-@pytest.mark.parametrize("network", ["conv", "residual"])
+@pytest.mark.parametrize("network", ["conv", "residual", "transformer"])
 @pytest.mark.parametrize("rule", RULES)
 def test_a_run_of_maps_resumed_half_way_is_the_uninterrupted_run_bit_for_bit(rule: str, network: str) -> None:
     images = torch.randn(N, 64, generator=torch.Generator().manual_seed(0)), torch.arange(N) % CLASSES

@@ -31,7 +31,7 @@ from repsim.theory.linear_dynamics import largest_rates, linear_model
 from tests.repsim.small_chains import RULES_OF_CHAINS, randn
 
 N, CLASSES, WIDTH = 8, 3, 6
-SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8), "transformer": (1, 8, 8)}
 
 
 def examples(kind: str = "mlp", seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -49,8 +49,9 @@ def learner_of(
     depth: int = 4,
 ) -> Learner:
     """Return a learner that has made a few steps, so that nothing is zero any more."""
+    of_network = {"heads": 2} if kind == "transformer" else {}  # which divide the width
     config = TrainingConfig(
-        rule=rule, boundaries=boundaries, network=kind, depth=depth, width=WIDTH, norm=norm, seed=seed
+        rule=rule, boundaries=boundaries, network=kind, depth=depth, width=WIDTH, norm=norm, seed=seed, **of_network
     )
     learner = build_learner(config, SHAPES[kind], CLASSES).double()
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.03)

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.reproduction.claim import Plan, Results, Section, verdict_of
+from analysis.reproduction.claims.artificial.line_searches import PLAIN, SEARCHES
 from analysis.reproduction.claims.artificial.parts import (
     BACKPROP,
     DEPTH,
     DIMENSIONS,
+    FITTING,
     METHODS,
     MODELS,
     N_EXAMPLES,
@@ -30,23 +32,31 @@ _CASE = ["model", "loss", "module", "n_features", "data"]
 
 
 def conclude(results: Results) -> Section:
-    """Return the verdict: equal final losses, under log loss with the module that fits it."""
-    rates, gaps = results["rates"], _gaps(results["endings"])
+    """Return the verdict: equal final losses, under log loss with the modules that fit it."""
+    rates, gaps, searches = results["rates"], _gaps(results["endings"]), results["searches"]
     cases = _cases(gaps)
     squared = rows_of(gaps, loss="mse")
     linear, deep = (rows_of(squared, model=model)["gap"].abs() for model in MODELS)
     as_predicted = ((rates["spectral_radius"] > 1) == (rates["measured"] > 1)).all()
-    fitting = rows_of(cases, loss="log_loss", module="softmax")
+    log_loss = rows_of(cases, loss="log_loss")
+    fitting = log_loss[log_loss["module"].isin([METHODS[method] for method in FITTING])]
     held = [
         (linear <= EQUAL).all() and as_predicted,  # not if one of a pair diverged
         (deep <= _CLOSE).all(),
+        (searches[searches["method"].isin(SEARCHES)]["excess"].abs() <= _CLOSE).all(),  # not if one diverged
         *(rows_of(fitting, model=model)["outcome"].isin(["equal", "no minimum"]).all() for model in MODELS),
     ]
     return Section(
         setting=_setting(results.plan),
         verdict=verdict_of(held),
-        findings=[*_on_squared_error(squared), _on_rates(rates), *_on_log_loss(cases)],
-        tables={"curves": results["curves"], "endings": results["endings"], "gaps": gaps, "rates": rates},
+        findings=[*_on_squared_error(squared), _on_rates(rates), _on_searches(searches), *_on_log_loss(cases)],
+        tables={
+            "curves": results["curves"],
+            "endings": results["endings"],
+            "gaps": gaps,
+            "rates": rates,
+            "searches": searches,
+        },
         shown={"Final training loss and gap, by case": _case_table(gaps, cases), "Rates": rates.round(5)},
     )
 
@@ -97,13 +107,14 @@ def _setting(plan: Plan) -> str:
         f"the SG at its output, by gradient descent on all examples (learning rates of model and module {linear}); and "
         f"{DEPTH} hidden linear layers of {WIDTH} units, the SG after the {DEPTH // 2}th, by Adam ({deep}; under log "
         f"loss {deep_log}; all falling to zero along half a cosine). Squared error to targets of ±1, or log loss of "
-        "two classes. The SG is linear in activation and label; under log loss also of the form S = D softmax(A h) + "
-        "V y + c, which can express the gradient. D, V, c and the linear SG start at zero. Double precision; "
-        f"{len(plan.seeds)} seeds. The claim holds if final losses under squared error are equal to {EQUAL:g} (linear "
-        f"model) and {_CLOSE:g} (deep), if rates diverge where theory predicts it, and if under log loss with the "
-        f"softmax SG nothing diverges and the 95 % interval of the relative difference lies within {_CLOSE:g} wherever "
-        "the loss has a minimum. The linear SG, which cannot express the gradient of the log loss, is shown but does "
-        "not count there."
+        "two classes. The SG is linear in activation and label; under log loss also of the form S = D φ(A h) + V y + "
+        "c with φ a sigmoid or softmax, which can express the gradient. D, V, c and the linear SG start at zero. "
+        f"Double precision; {len(plan.seeds)} seeds. The claim holds if final losses under squared error are equal to "
+        f"{EQUAL:g} (linear model) and {_CLOSE:g} (deep), if rates diverge where theory predicts it, if line searches "
+        f"that begin with rates beyond the limits end within {_CLOSE:g} of the smallest loss, and if under log "
+        "loss with the sigmoid and the softmax SG nothing diverges and the 95 % interval of the relative difference "
+        f"lies within {_CLOSE:g} wherever the loss has a minimum. The linear SG, which cannot express the gradient of "
+        "the log loss, is shown but does not count there."
     )
 
 
@@ -128,6 +139,24 @@ def _on_rates(rates: pd.DataFrame) -> str:
     )
 
 
+def _on_searches(searches: pd.DataFrame) -> str:
+    plain = rows_of(searches, method=PLAIN)
+    ends = []
+    for method in SEARCHES:
+        rows = rows_of(searches, method=method)
+        lost = int(rows["excess"].isna().sum())
+        ends.append(
+            f"with a {method} {lost or 'none'} diverge and the largest excess over the smallest loss is "
+            f"{rows['excess'].abs().max():.1e} (the network waits at {rows['waited'].sum() / rows['steps'].sum():.0%} "
+            "of the steps)"
+        )
+    return (
+        "Rates of 1.1 and 10 times the limits, at the latter from starts ten times as large, and rates of 0.1 and 1 in "
+        f"deep linear models: of {len(plain)} descents {int(plain['excess'].isna().sum())} diverge with plain steps; "
+        f"{'; '.join(ends)}."
+    )
+
+
 def _on_log_loss(cases: pd.DataFrame) -> Iterator[str]:
     log_loss = rows_of(cases, loss="log_loss")
     for (model, module), rows in log_loss.groupby(["model", "module"], sort=False):
@@ -138,7 +167,10 @@ def _on_log_loss(cases: pd.DataFrame) -> Iterator[str]:
     for n_features in DIMENSIONS:
         rows = rows_of(log_loss, data=SEPARABLE, n_features=n_features)
         ends = "; ".join(f"{MODELS[row.model]}, {row.module} SG {_separable(row)}" for row in _rows(rows))
-        yield f"Log loss of separable classes, which has no minimum, {n_features} dimensions, after all steps: {ends}."
+        yield (
+            f"Log loss of separable classes, which has no minimum, {n_features} dimensions, medians over seeds after "
+            f"all steps: {ends}."
+        )
 
 
 def _outcomes(rows: pd.DataFrame) -> str:
@@ -161,7 +193,8 @@ def _separable(row: Any) -> str:
     if not row.n_seeds:
         return f"diverged with all {row.n_diverged} seeds"
     lost = f" ({row.n_diverged} of {row.n_diverged + row.n_seeds} diverged)" if row.n_diverged else ""
-    return f"{row.median_synthetic_gradient:.2g}, backprop {row.median_backprop:.2g}{lost}"
+    ends = f"{row.median_synthetic_gradient:.3g}, backprop {row.median_backprop:.3g}"
+    return f"{ends}, relative difference {row.median_gap:+.2g}{lost}"
 
 
 def _rows(table: pd.DataFrame) -> Iterator[Any]:

@@ -33,13 +33,19 @@ from repsim.learning import (
 )
 from repsim.theory import largest_rates, least_squares, linear_model, spectral_radius
 
-__all__ = ["parts"]
+__all__ = ["best_loss", "parts"]
 
 DIMENSIONS = (2, 100)
 MODELS = {"linear": "linear model", "deep linear": "10 hidden linear layers"}
 LOSSES = {"mse": "mean squared error", "log_loss": "log loss"}
-METHODS = {"backprop": "", "synthetic gradient": "linear", "softmax synthetic gradient": "softmax"}  # and their links
-BACKPROP, LINEAR, SOFTMAX = METHODS
+METHODS = {  # and their links
+    "backprop": "",
+    "synthetic gradient": "linear",
+    "sigmoid synthetic gradient": "sigmoid",
+    "softmax synthetic gradient": "softmax",
+}
+BACKPROP, LINEAR, SIGMOID, SOFTMAX = METHODS
+FITTING = {SIGMOID, SOFTMAX}  # methods whose module can express the gradient of the log loss of two classes
 SEPARABLE = "linear"  # the set whose classes a plane divides, so that its log loss has no minimum
 N_EXAMPLES, WIDTH, DEPTH = 500, 16, 10
 RATES = {  # of the model, of the module
@@ -109,7 +115,7 @@ def parts(plan: Plan) -> list[Task]:
             rates=RATES[model, loss],
         )
         for model, loss, n_features, method in product(MODELS, LOSSES, DIMENSIONS, METHODS)
-        if method != SOFTMAX or loss == "log_loss"  # the squared error has a linear gradient
+        if method not in FITTING or loss == "log_loss"  # the squared error has a linear gradient
     ]
     rates = [
         claim_task(
@@ -173,10 +179,15 @@ def _ending(learner: Learner, X: Tensor, y: Tensor, history: Sequence[float], n_
     final = evaluate(learner.network, X, y, loss=learner.loss).loss
     best = math.nan
     if learner.loss == "mse":
-        Z = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
-        best = float((Z @ least_squares(X, y) - y).square().sum(dim=1).mean())
+        best = best_loss(X, y)
     near = np.flatnonzero(np.asarray(history) - final <= 0.01 * (history[0] - final))
     return {"final": final, "best": best, "steps": int(near[0]) + 1 if len(near) else n_steps}
+
+
+def best_loss(X: Tensor, Y: Tensor) -> float:
+    """Return the smallest squared error of a linear model."""
+    Z = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
+    return float((Z @ least_squares(X, Y) - Y).square().sum(dim=1).mean())
 
 
 def measure_rates(folder: Path, *, case: LinearCase, name: str, seed: int, factors: Sequence[float]) -> Frames:

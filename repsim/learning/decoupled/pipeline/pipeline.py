@@ -22,7 +22,7 @@ from repsim.learning.decoupled.pipeline.stage_training import (
     train_stage,
     wants_target,
 )
-from repsim.learning.decoupled.stages import Stage, check_not_clipped, split_into_stages
+from repsim.learning.decoupled.stages import Stage, check_stages_step_alone, split_into_stages
 from repsim.learning.learner import Learner, draws_numbers
 from repsim.learning.training import Diverged, Step, count_steps
 
@@ -96,7 +96,7 @@ def train_pipeline(
     ------
     ValueError
         If a setting is out of range, X and y differ in length, the learner cannot be split at these boundaries,
-        gradients are clipped, or the network draws random numbers (dropout).
+        gradients are clipped, the optimizer is a line search, or the network draws random numbers (dropout).
     Diverged
         If the loss of the network or of an estimator is not finite.
     RuntimeError
@@ -107,7 +107,7 @@ def train_pipeline(
     check_integer("in_flight", in_flight, 1)
     check_positive("timeout", timeout)
     count_steps(len(y), config)  # raises if batch_size exceeds the number of examples
-    check_not_clipped(config)
+    check_stages_step_alone(config)
     if learner.network.is_own and draws_numbers(learner, X[: config.batch_size], y[: config.batch_size]):
         raise ValueError(
             "The network draws random numbers, such as those of dropout, which the processes of a pipeline would not "

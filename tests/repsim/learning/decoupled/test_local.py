@@ -24,7 +24,7 @@ from repsim.learning.decoupled.stages import is_unlocked, learns_from_target, sp
 
 N, CLASSES, STEPS = 20, 3, 5
 TINY = {"rtol": 0.0, "atol": 1e-12}
-SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8), "transformer": (1, 8, 8)}
 
 CHAINS = {
     "one synthetic gradient": "synthetic-gradient@2",

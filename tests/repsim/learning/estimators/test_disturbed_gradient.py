@@ -29,13 +29,13 @@ from repsim.learning import (
 from tests.repsim.small_chains import assert_close, assert_same_bits, held_gradients, randn
 
 N, CLASSES, STEPS = 12, 3, 8
-SHAPES: dict[str, Any] = {"mlp": 6, "conv": (1, 8, 8), "residual": (1, 8, 8)}
+SHAPES: dict[str, Any] = {"mlp": 6, "conv": (1, 8, 8), "residual": (1, 8, 8), "transformer": (1, 8, 8)}
 SITE = Site((5,), CLASSES)
 RULE = "disturbed-gradient"
 
 
 def config(rule: str, **settings: Any) -> TrainingConfig:
-    small = {"depth": 3, "width": 5, "batch_size": N, "epochs": STEPS, "learning_rate": 0.01}
+    small = {"depth": 3, "width": 4, "batch_size": N, "epochs": STEPS, "learning_rate": 0.01}
     return TrainingConfig.from_dict(small | {"rule": rule} | settings)
 
 

@@ -261,13 +261,13 @@ def below_and_at(net: Chain, X: Tensor) -> list[Tensor]:
     [
         (kind, rule)
         for kind, rule in itertools.product(NETWORKS, sorted(set(RULES) - set(AGAIN)))
-        if kind != "residual" or not rule.startswith(("feedback", "sign", "adaptive-random"))
+        if kind not in ("residual", "transformer") or not rule.startswith(("feedback", "sign", "adaptive-random"))
     ],
 )
 def test_the_weights_below_a_boundary_get_the_chain_rule_of_what_was_chosen_there(rule: str, kind: str) -> None:
     """Oracle: each segment's own vector-Jacobian product of g_k / N, and of the true loss at the output.
 
-    Left out: residual blocks with feedback matrices, which also act between the two affine maps of a block.
+    Left out: blocks of several affine maps with feedback matrices, which also act between these maps.
     """
     net, (X, y) = small_network(kind), small_examples(kind)
     twin = small_network(kind)

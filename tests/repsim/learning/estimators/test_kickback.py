@@ -9,7 +9,7 @@ from repsim.learning import NETWORKS, Chain, Kickback, Signals, Site, compute_gr
 from tests.repsim.small_chains import randn
 
 N, CLASSES, WIDTH = 7, 3, 4
-SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8), "transformer": (1, 8, 8)}
 
 
 def network(kind: str = "mlp", n_outputs: int = CLASSES, **settings: Any) -> Chain:

@@ -20,7 +20,7 @@ from repsim.learning.estimators import FeedbackAlignment
 from tests.repsim.small_chains import randn, small_examples, small_network
 
 N, CLASSES, DEPTH = 7, 3, 4
-SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8), "transformer": (1, 8, 8)}
 FAMILY = [name for name, rule in ESTIMATORS.items() if issubclass(rule, FeedbackAlignment)]
 AGAIN = [name for name, rule in ESTIMATORS.items() if rule.learns_again]
 WATCHED = sorted(set(ESTIMATORS) - {*FAMILY, *AGAIN, "backprop"})

@@ -228,6 +228,48 @@ def test_an_exact_sigmoid_module_is_backprop_on_log_loss_of_two_classes() -> Non
     assert compute_gradients(net, {1: S}, X, y).estimator_losses[1] < 1e-24
 
 
+def random_readout(n_classes: int) -> tuple[Tensor, Tensor]:
+    return randn(n_classes, WIDTH, seed=4), randn(n_classes, seed=5)
+
+
+def log_loss_gradients(h: Tensor, y: Tensor, W: Tensor, b: Tensor) -> Tensor:
+    """Return N · ∂L/∂h of the log loss behind a linear readout, by autograd."""
+    h = h.clone().requires_grad_()
+    return torch.autograd.grad(F.cross_entropy(h @ W.T + b, y, reduction="sum"), h)[0]
+
+
+def fit_by_least_squares(S: SyntheticGradient, signals: Signals, target: Tensor) -> None:
+    """Set V and the last layer of S, D and c, to their least-squares solution; the layers before it stay."""
+    (*before, last), h, n = S.layers, signals.activation, S.site.n_outputs
+    for layer in before:
+        h = LINKS[S.options.link](layer(h))
+    Z = torch.cat([h, F.one_hot(signals.labels, n), torch.ones(len(h), 1)], dim=1)
+    found = torch.linalg.lstsq(Z, target, driver="gelsd").solution
+    last.weight.copy_(found[: -n - 1].T)
+    S.label_vectors.weight.copy_(found[-n - 1 : -1])
+    last.bias.copy_(found[-1])
+
+
+@pytest.mark.parametrize(("link", "n_classes"), [("softmax", CLASSES), ("sigmoid", 2)])
+@torch.no_grad()
+def test_least_squares_in_D_V_and_c_finds_the_exact_gradient_of_the_log_loss(link: str, n_classes: int) -> None:
+    """With A that of the readout; the least error of a linear module is large."""
+    W, b = random_readout(n_classes)
+    S, linear = (synthetic_gradient(site=Site((WIDTH,), n_classes), link=each) for each in (link, "linear"))
+    of_A = (W, b) if link == "softmax" else (W - W.flip(0), b - b.flip(0))  # a sigmoid of the difference of logits
+    for parameter, value in zip(S.layers[0].parameters(), of_A, strict=True):
+        parameter.copy_(value)
+    h, y = randn(80, WIDTH, seed=3), torch.arange(80) % n_classes
+    with torch.enable_grad():
+        target = log_loss_gradients(h, y, W, b)
+    errors = []
+    for module in (S, linear):
+        fit_by_least_squares(module, Signals(h[:50], y[:50]), target[:50])
+        errors.append((module.gradient(Signals(h, y)) - target).abs().max().item())  # also at 30 other examples
+    assert errors[0] < 1e-10
+    assert errors[1] > 0.1
+
+
 @pytest.mark.parametrize("link", LINKS)
 def test_modules_with_a_link_learn_together_as_they_do_alone(link: str) -> None:
     X, y = examples()

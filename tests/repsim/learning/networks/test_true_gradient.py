@@ -18,7 +18,7 @@ from repsim.learning import (
 from tests.repsim.small_chains import build_estimator, randn
 
 N, CLASSES = 7, 3
-SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8), "transformer": (1, 8, 8)}
 
 
 def network(kind: str, seed: int = 0) -> Chain:
