@@ -13,7 +13,7 @@ from torch import Tensor
 from checkpoints.capture.evaluation_mode import evaluation_mode
 from checkpoints.storage.hdf5_files.activation_file import LayerValues
 from repsim.learning import Learner, true_gradients
-from repsim.learning.tape import Tape
+from repsim.learning.step import run_forward
 
 __all__ = ["TeachingSignals"]
 
@@ -68,9 +68,7 @@ class TeachingSignals:
         return int(min(_LARGEST_BLOCK, 1 << (max(1, _BLOCK_BYTES // row_bytes).bit_length() - 1)))
 
     def _chosen(self, X: Tensor, y: Tensor) -> dict[int, Tensor]:
-        network = self.model.network
-        segments = dict(enumerate(network.segments, start=1))
-        tape = Tape(segments, self.model.placed(), network.input(X), len(y), watch=True)
+        tape = run_forward(self.model.network, self.model.placed(), X, y, watch=True)
         tape.descend_from_loss(y, self.model.loss)
         return tape.gradients()
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repsim.learning.checks import check_choice
 from repsim.learning.estimators import Estimator
 from repsim.learning.learner import Learner
-from repsim.learning.losses import count_examples
-from repsim.learning.networks import Chain
+from repsim.learning.networks import Chain, RecurrentNetwork
+from repsim.learning.recurrent import WindowTape
+from repsim.learning.step import run_forward
 from repsim.learning.streams import drawing_again, drawn_so_far
 from repsim.learning.tape import Tape
 
@@ -134,7 +135,8 @@ def gradient_bias_variance(
     batches : iterable of (X, y)
         Two or more batches of equally many examples, as for ``compute_gradients``.
     of : str, default "weights"
-        - ``"weights"``: at boundary k, the gradient with respect to all parameters of segment k, a mean over examples.
+        - ``"weights"``: at boundary k, the gradient with respect to all parameters of segment k, a mean over examples;
+          of a recurrent network, those of the cell, which all time steps share.
         - ``"activations"``: at boundary k, the mean over examples of g_k; of a rule that is only observed, of the
           gradient that it would have chosen. For the true gradient this mean is 0 in every batch where segment k + 1 is
           a linear map followed by batch norm in training mode, because batch norm ignores a shift of all examples.
@@ -170,7 +172,7 @@ def gradient_bias_variance(
     true: list[dict[int, Tensor]] = []
     sizes = []
     for X, y in batches:
-        sizes.append(count_examples(y))
+        sizes.append(X.shape[-2])
         drawn = drawn_so_far(X.device)
         chosen.append(_mean_gradients(learner, learner.placed(), X, y, of))
         with drawing_again(drawn, X.device):
@@ -194,24 +196,28 @@ def _mean_gradients(
     """Return the gradient of one batch as a vector, by boundary, without teaching the estimators."""
     network = learner.network
     network.zero_grad(set_to_none=True)
-    segments = dict(enumerate(network.segments, start=1))
-    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch=True)
+    tape = run_forward(network, estimators, X, y, watch=True)
     tape.descend_from_loss(y, learner.loss)
     return {k: each.double().flatten() for k, each in _MEANS[of](network, tape).items()}
 
 
-def _of_weights(network: Chain, tape: Tape) -> dict[int, Tensor]:
-    return {
-        k: torch.cat([parameter.grad.flatten() for parameter in segment.parameters() if parameter.grad is not None])
-        for k, segment in zip(network.boundaries, network.segments, strict=False)  # the last segment has no boundary
-    }
+def _of_weights(network: Chain, tape: Tape | WindowTape) -> dict[int, Tensor]:
+    if isinstance(network, RecurrentNetwork):
+        return dict.fromkeys(network.boundaries, _joined_gradient(network.cell))
+    segments = zip(network.boundaries, network.segments, strict=False)  # the last segment has no boundary
+    return {k: _joined_gradient(segment) for k, segment in segments}
 
 
-def _of_activations(network: Chain, tape: Tape) -> dict[int, Tensor]:
+def _joined_gradient(module: nn.Module) -> Tensor:
+    """Return the gradients of all parameters of a module as one vector."""
+    return torch.cat([parameter.grad.flatten() for parameter in module.parameters() if parameter.grad is not None])
+
+
+def _of_activations(network: Chain, tape: Tape | WindowTape) -> dict[int, Tensor]:
     return {k: g.mean(dim=0) for k, g in tape.gradients().items()}
 
 
-_MEANS: dict[str, Callable[[Chain, Tape], dict[int, Tensor]]] = {
+_MEANS: dict[str, Callable[[Chain, Tape | WindowTape], dict[int, Tensor]]] = {
     "weights": _of_weights,
     "activations": _of_activations,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import Estimator, Site
-from repsim.learning.networks import NETWORKS, Chain
+from repsim.learning.networks import CELLS, NETWORKS, Chain, RecurrentNetwork, recurrent_net
 from repsim.learning.optimizers import optimizer_of
+from repsim.learning.recurrent import check_online, shared_estimator
 from repsim.learning.rules import Rule, parse_rules
 from repsim.learning.stacking import stack
 from repsim.learning.step import Outcome, compute_gradients
@@ -38,11 +39,13 @@ class Learner(nn.Module):
     started : mapping of int to int, default empty
         Number of updates made before the estimator at a boundary was added, where that is not 0. Only estimators that
         started together are stacked, as the optimizer counts the updates of a stack as one.
+    online : bool, default False
+        Whether ``train`` updates a recurrent network after every window, rather than after every batch of sequences.
 
     Raises
     ------
     ValueError
-        If the network does not have the boundary of an estimator.
+        If the network does not have the boundary of an estimator, or cannot be updated after every window.
     """
 
     stacks_by_parts = True
@@ -55,12 +58,15 @@ class Learner(nn.Module):
         loss: str = "log_loss",
         together: bool = True,
         started: Mapping[int, int] | None = None,
+        online: bool = False,
     ) -> None:
         super().__init__()
         estimators = dict(sorted((estimators or {}).items()))
         for k in estimators:
             network.check_boundary(k)
-        self.network, self.loss = network, loss
+        if online:
+            check_online(network, list(estimators.values()))
+        self.network, self.loss, self.online = network, loss, online
         alone = {(k,): [estimator] for k, estimator in estimators.items()}
         groups = _group_alike(estimators, started or {}) if together else alone
         self.estimators = nn.ModuleDict(
@@ -100,7 +106,7 @@ class Learner(nn.Module):
         >>> learner.compute_gradients(torch.ones(4, 6), torch.tensor([0, 1, 2, 0])).logits.shape
         torch.Size([4, 3])
         """
-        rules = parse_rules(rule, None, len(network.boundaries))
+        rules = _rules_in(network, rule)
         return cls(network, build_estimators(rules, network, network.n_outputs, loss=loss, seed=seed), loss=loss)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -116,6 +122,14 @@ class Learner(nn.Module):
         return {
             tuple(map(int, name.split("_"))): cast(Estimator, estimator) for name, estimator in self.estimators.items()
         }
+
+
+def _rules_in(network: Chain, rule: str) -> dict[int, Rule]:
+    """Return the rule at each boundary of a network that a text without boundaries names."""
+    if not isinstance(network, RecurrentNetwork):
+        return parse_rules(rule, None, len(network.boundaries))
+    boundaries = ",".join(map(str, network.boundaries))
+    return parse_rules(rule, boundaries, network.length) if boundaries else {}
 
 
 _AVAILABLE_BEFORE_BACKWARD = frozenset({"activation", "labels", "error", "true_gradient"})
@@ -174,6 +188,7 @@ def build_learner(
     network: Chain | None = None,
     together: bool = True,
     started: Mapping[int, int] | None = None,
+    scored: Sequence[int] | None = None,
 ) -> Learner:
     """Return the network and estimators that a configuration describes, initialised from its seed.
 
@@ -183,13 +198,15 @@ def build_learner(
     ----------
     config : TrainingConfig
     shape : int or tuple of int
-        Shape of one example: the number of features, or (channels, height, width).
+        Shape of one example: the number of features, (channels, height, width), or (steps, features) of a sequence.
     n_outputs : int
         Number of classes, or of regression targets.
     network : Chain, optional
         The network that ``config.model`` describes, measured. It must be given if there is a model, and only then.
     together, started
         See ``Learner``.
+    scored : sequence of int, optional
+        Time steps with a target, for a recurrent network; see ``RecurrentNetwork``.
 
     Raises
     ------
@@ -201,13 +218,29 @@ def build_learner(
             f"model is {config.model!r} and a network was {'not ' if network is None else ''}given; give the network "
             "that the model describes, or neither."
         )
-    network = network or _built_in(config, (shape,) if isinstance(shape, int) else tuple(shape), n_outputs)
-    rules = config.rules_at(len(network.boundaries))
+    network = network or _built_in(config, (shape,) if isinstance(shape, int) else tuple(shape), n_outputs, scored)
+    rules = config.rules_at(len(network.hidden))
     estimators = build_estimators(rules, network, n_outputs, loss=config.loss, seed=config.seed)
-    return Learner(network, estimators, loss=config.loss, together=together, started=started)
+    return Learner(
+        network,
+        estimators,
+        loss=config.loss,
+        together=together,
+        started=started,
+        online=config.updates == "window",
+    )
 
 
-def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) -> Chain:
+def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int, scored: Sequence[int] | None) -> Chain:
+    generator = stream(config.seed, "weights")
+    if config.network in CELLS:
+        sizes = {"width": config.width, "scored": scored, "window": config.window}
+        return recurrent_net(config.network, shape, n_outputs, **sizes, generator=generator)
+    if scored is not None:
+        raise ValueError(
+            f"The data have targets at {len(scored)} time step(s) of a sequence, and network '{config.network}' has "
+            f"one output per example. Use network {', '.join(CELLS)}."
+        )
     return NETWORKS[config.network](
         shape,
         n_outputs,
@@ -216,14 +249,16 @@ def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) ->
         norm=config.norm,
         activation=config.activation,
         shift=config.shift,
-        generator=stream(config.seed, "weights"),
+        generator=generator,
     )
 
 
 def build_estimators(
     rules: Mapping[int, Rule], network: Chain, n_outputs: int, *, loss: str, seed: int
 ) -> dict[int, Estimator]:
-    """Return the estimator at each boundary that has a rule."""
+    """Return the estimator at each boundary that has a rule; of a recurrent network, one for all boundaries."""
+    if isinstance(network, RecurrentNetwork):
+        return shared_estimator(rules, network, n_outputs, loss=loss, seed=seed)
     return {k: rule.build(site_of(network, k, loss=loss, seed=seed, n_outputs=n_outputs)) for k, rule in rules.items()}
 
 

@@ -49,7 +49,7 @@ def catalogue() -> list[CatalogueEntry]:
     Examples
     --------
     >>> [entry.name for entry in catalogue() if not entry.locks]
-    ['noise', 'direct-random-target', 'synthetic-gradient', 'decoupled-greedy']
+    ['truncated', 'noise', 'direct-random-target', 'synthetic-gradient', 'decoupled-greedy']
     """
     network = mlp(2, 2, depth=2, width=2, generator=torch.Generator())
     site = site_of(network, 1, n_outputs=2)

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from repsim.learning.estimators import Estimator
 from repsim.learning.losses import count_examples
-from repsim.learning.networks import Chain
+from repsim.learning.networks import Chain, RecurrentNetwork
+from repsim.learning.recurrent import WindowTape
 from repsim.learning.tape import Tape
 
-__all__ = ["Outcome", "compute_gradients"]
+__all__ = ["Outcome", "compute_gradients", "run_forward"]
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,28 @@ def compute_gradients(
         Keyed by boundary; a stack of estimators is keyed by the tuple of its boundaries.
     X : Tensor, shape (*lead, N, n_features)
     y : Tensor, shape (*lead, N)
-        Classes (int64), or regression targets (*lead, N, n_outputs).
+        Classes (int64), or regression targets (*lead, N, n_outputs); for a recurrent network with targets at several
+        time steps, classes (*lead, N, n_scored).
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     watch : bool, default False
         Whether to return the gradients at all boundaries. It does not change the update, bit for bit.
     """
-    segments = dict(enumerate(network.segments, start=1))
-    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch)
+    tape = run_forward(network, estimators, X, y, watch=watch)
     value = tape.descend_from_loss(y, loss)
     return Outcome(value, tape.output.detach(), tape.teach(), tape.gradients() if watch else {})
+
+
+def run_forward(
+    network: Chain,
+    estimators: Mapping[int, Estimator] | Mapping[tuple[int, ...], Estimator],
+    X: Tensor,
+    y: Tensor,
+    *,
+    watch: bool = False,
+) -> Tape | WindowTape:
+    """Return the forward pass of one batch, ready for the backward pass; arguments as for ``compute_gradients``."""
+    if isinstance(network, RecurrentNetwork):
+        return WindowTape(network, estimators, X, watch)
+    segments = dict(enumerate(network.segments, start=1))
+    return Tape(segments, estimators, network.input(X), count_examples(y), watch)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,9 @@ from repsim.learning.learner import Learner
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import true_gradients
 from repsim.learning.optimizers import clip_gradients
+from repsim.learning.recurrent import update_after_windows
 from repsim.learning.schedules import rate_factor, warmup_steps
+from repsim.learning.step import Outcome
 from repsim.learning.streams import drawing_again, drawing_from, drawn_so_far, stream
 
 __all__ = [
@@ -156,7 +159,10 @@ def train(
     for step, epoch, rows, factor in batches(len(y), config, start):
         set_rates(optimizer, factor)
         with _draws_of_update(learner, config.seed, step, X.device):
-            (record,) = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
+            batch = (X[rows], y[rows])
+            (record,) = propagate(
+                learner, optimizer, *batch, step, epoch, step in diagnosed, clip_norm=config.clip_norm
+            )
         if isinstance(record, Diverged):
             raise record
         clip_gradients(learner.network, config.clip_norm)
@@ -202,19 +208,26 @@ def propagate(
     step: int,
     epoch: int,
     diagnosed: bool = False,
+    clip_norm: float | None = None,
 ) -> list[Step | Diverged]:
     """Replace all gradients by those of one batch, and return one record per network.
 
-    A learner may be a stack of learners; the record of a network that diverged is its error.
+    A learner may be a stack of learners; the record of a network that diverged is its error. If the learner is updated
+    after each window, only the update of the last window is left to the caller; ``clip_norm`` is for the others.
     """
     optimizer.zero_grad(set_to_none=True)
     true = {}
     if diagnosed:
         with drawing_again(drawn_so_far(X.device), X.device):
             true = true_gradients(learner.network, X, y, loss=learner.loss)
-    outcome = learner.compute_gradients(X, y, watch=diagnosed)
-    diagnoses = diagnose(outcome.gradients, true, lead=outcome.loss.ndim)
-    numbers = [outcome.loss, accuracies(outcome.logits, y), *outcome.estimator_losses.values()]
+    if learner.online:
+        chosen = _gradients_before(learner, X, y) if diagnosed else {}
+        outcome = _updated_by_window(learner, optimizer, X, y, clip_norm)
+    else:
+        outcome = learner.compute_gradients(X, y, watch=diagnosed)
+        chosen = outcome.gradients
+    diagnoses = diagnose(chosen, true, lead=outcome.loss.ndim)
+    numbers = [outcome.loss, accuracies(outcome.logits, y, outcome.loss.ndim), *outcome.estimator_losses.values()]
     columns = torch.stack([each.flatten() for each in numbers], dim=1).tolist()  # one transfer for all
     records: list[Step | Diverged] = []
     for i, (loss, accuracy, *rest) in enumerate(columns):
@@ -222,6 +235,25 @@ def propagate(
         record = Step(step, epoch, loss, accuracy, losses, {k: each[i] for k, each in diagnoses.items()})
         records.append(_divergence(record) or record)
     return records
+
+
+def _gradients_before(learner: Learner, X: Tensor, y: Tensor) -> dict[int, Tensor]:
+    """Return the gradients that the rule would choose at all boundaries with the present parameters."""
+    return copy.deepcopy(learner).compute_gradients(X, y, watch=True).gradients
+
+
+def _updated_by_window(
+    learner: Learner, optimizer: torch.optim.Optimizer, X: Tensor, y: Tensor, clip_norm: float | None
+) -> Outcome:
+    """Update a learner after each window of a batch but the last, whose gradients are kept."""
+
+    def update() -> None:
+        clip_gradients(learner.network, clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    network: Any = learner.network
+    return Outcome(*update_after_windows(network, learner.placed(), X, y, update, loss=learner.loss))
 
 
 @torch.no_grad()
@@ -256,8 +288,11 @@ def _divergence(record: Step) -> Diverged | None:
     return next((Diverged(record.step, loss, whose) for whose, loss in losses if not math.isfinite(loss)), None)
 
 
-def accuracies(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the fraction of examples classified correctly, shape (*lead); NaN for regression targets."""
+def accuracies(logits: Tensor, y: Tensor, lead: int = 0) -> Tensor:
+    """Return the fraction of examples classified correctly, shape (*lead); NaN for regression targets.
+
+    With one class per scored time step, y (*lead, N, n_scored), it is the fraction of time steps.
+    """
     if y.is_floating_point():
-        return logits.new_full(logits.shape[:-2], math.nan)
-    return (logits.contiguous().argmax(dim=-1) == y).float().mean(dim=-1)
+        return logits.new_full(logits.shape[:lead], math.nan)
+    return (logits.contiguous().argmax(dim=-1) == y).float().flatten(lead).mean(dim=-1)

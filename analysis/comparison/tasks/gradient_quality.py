@@ -133,7 +133,7 @@ def _losses(setup: TrainingSetup, X_trained: Tensor) -> dict[int, dict[str, Any]
 def _implies_loss(estimator: Estimator) -> bool:
     """Return whether an estimator has a module of activation and label."""
     used = estimator.watched if isinstance(estimator, Observed) else estimator
-    return isinstance(used, SyntheticGradient) and bool(used.options.label_conditioned)
+    return isinstance(used, SyntheticGradient) and used.label_vectors is not None
 
 
 def _agreement(learner: Learner, k: int, estimator: Estimator, h: Tensor, y: Tensor, anchor: Tensor) -> Agreement:

@@ -15,6 +15,7 @@ from repsim.learning.estimators.noise import Noise
 from repsim.learning.estimators.observed import Observed
 from repsim.learning.estimators.synthetic_gradient import BPLambda, SyntheticGradient, SyntheticGradientProp
 from repsim.learning.estimators.target_propagation import TargetPropagation
+from repsim.learning.estimators.truncated import Truncated
 from repsim.registration import add_installed
 from repsim.registry_kinds import KINDS
 
@@ -40,11 +41,13 @@ __all__ = [
     "SyntheticGradient",
     "SyntheticGradientProp",
     "TargetPropagation",
+    "Truncated",
     "locks",
 ]
 
 ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folder and a line here
     "backprop": Backprop,
+    "truncated": Truncated,
     "noise": Noise,
     "disturbed-gradient": DisturbedGradient,
     "feedback-alignment": FeedbackAlignment,

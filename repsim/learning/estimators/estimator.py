@@ -35,6 +35,8 @@ class Site:
         Loss of the network, a key of ``LOSSES``.
     seed : int
         Seed of the run.
+    has_labels : bool
+        Whether an example at the boundary has a label; the state between two windows of a sequence has none.
     """
 
     shape: tuple[int, ...]
@@ -44,6 +46,7 @@ class Site:
     shape_above: tuple[int, ...] = ()
     loss: str = "log_loss"
     seed: int = 0
+    has_labels: bool = True
 
     @property
     def size(self) -> int:

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks.chain import Chain
+from repsim.learning.networks.recurrent_network import RecurrentNetwork
 
 __all__ = ["apply_without_side_effects", "true_gradients", "true_gradients_from"]
 
@@ -20,7 +21,7 @@ def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_los
     Parameters
     ----------
     network : Chain
-        One network, or a stack of networks.
+        One network, or a stack of networks. Of a recurrent network, L is the loss of all later windows.
     X, y, loss
         As in ``compute_gradients``.
 
@@ -28,10 +29,26 @@ def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_los
     -------
     dict of int to Tensor, shape (*lead, N, *shape_k)
     """
+    if isinstance(network, RecurrentNetwork):
+        return _true_gradients_in_time(network, X, y, loss)
     first, *above = network.segments
     with torch.no_grad():
         h = apply_without_side_effects(first, network.input(X))
     return true_gradients_from(h, dict(enumerate(above, start=2)), y, loss)
+
+
+def _true_gradients_in_time(network: RecurrentNetwork, X: Tensor, y: Tensor, loss: str) -> dict[int, Tensor]:
+    """Return N · ∂L/∂h_t of the loss L of all windows after each boundary t."""
+    if not network.boundaries:
+        return {}
+    passed = network.run_windows(X, cut=False)
+    total = sum(each.sum() for each in network.losses_of(passed.logits, y, loss) if each is not None)
+    states = list(passed.entering.values())
+    found = torch.autograd.grad(total, states, allow_unused=True)  # type: ignore[arg-type]
+    return {
+        t: torch.zeros_like(state) if g is None else g
+        for (t, state), g in zip(passed.entering.items(), found, strict=True)
+    }
 
 
 def true_gradients_from(h: Tensor, above: Mapping[int, nn.Module], y: Tensor, loss: str) -> dict[int, Tensor]:

@@ -33,6 +33,7 @@ RULES = [
     "bp-lambda:lam=0",
 ]
 STACKED = {
+    "truncated",
     "noise",
     "disturbed-gradient",
     "direct-feedback-alignment",
