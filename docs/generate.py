@@ -119,6 +119,11 @@ Angle and norm are over all examples and units of a batch, and are interpolated 
 path in `like` must not contain a comma or an @. A relative path is relative to the working directory, also when a run
 is resumed.
 
+## Recurrent networks
+
+Between the windows of a recurrent network one rule acts at all boundaries, and t is what the next window passes down;
+[recurrent.md](recurrent.md) has the equations.
+
 ## Choices not specified in the literature
 
 - Kickback is defined for one output. For several classes β is e at the true class; with `error=sum` it is the sum of e,

@@ -10,11 +10,12 @@ from repsim.settings import Settings, setting
 if TYPE_CHECKING:
     from repsim.learning.rules import Rule
 
-__all__ = ["OF_BUILT_IN", "TrainingConfig"]
+__all__ = ["OF_BUILT_IN", "OF_FEED_FORWARD", "TrainingConfig", "is_recurrent"]
 
 _LARGEST_SEED = 2**63 - 1  # of random generators
 _DEPTH, _LARGEST_DEPTH = 20, 10_000  # of the built-in networks
 OF_BUILT_IN = ("network", "width", "norm", "activation", "shift")
+OF_FEED_FORWARD = ("depth", "norm", "activation", "shift")  # which recurrent networks do not have as settings
 _LATER = ("window", "updates", "model", "warmup", "weight_decay", "clip_norm")
 
 
@@ -23,6 +24,11 @@ def _keys_of(module: str, *registries: str) -> Callable[[], Iterable[str]]:
     return lambda: tuple(
         key for each in registries for key in getattr(import_module(f"repsim.learning.{module}"), each)
     )
+
+
+def is_recurrent(network: str) -> bool:
+    """Return whether a network by name is recurrent."""
+    return network in import_module("repsim.learning.networks").CELLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +195,7 @@ class TrainingConfig(Settings):
     def _check_recurrent(self) -> None:
         """Raise ValueError if settings are given that recurrent networks do not have, or a rule without windows."""
         for each in self.settings():
-            if each.name in ("norm", "activation", "shift") and getattr(self, each.name) != each.default:
+            if each.name in OF_FEED_FORWARD[1:] and getattr(self, each.name) != each.default:
                 raise ValueError(
                     f"{each.name} is {getattr(self, each.name)!r}, but the cell of network '{self.network}' is fixed. "
                     f"Leave {each.name} out."
@@ -208,7 +214,7 @@ class TrainingConfig(Settings):
     @property
     def is_recurrent(self) -> bool:
         """Whether the network is one of the built-in recurrent networks."""
-        return self.model is None and self.network in import_module("repsim.learning.networks").CELLS
+        return self.model is None and is_recurrent(self.network)
 
     @property
     def n_hidden(self) -> int:

@@ -245,15 +245,26 @@ def _gradients_before(learner: Learner, X: Tensor, y: Tensor) -> dict[int, Tenso
 def _updated_by_window(
     learner: Learner, optimizer: torch.optim.Optimizer, X: Tensor, y: Tensor, clip_norm: float | None
 ) -> Outcome:
-    """Update a learner after each window of a batch but the last, whose gradients are kept."""
+    """Update a learner after each window of a batch but the last, whose gradients are kept.
+
+    Parameters that a window does not concern have a gradient of zero, as some optimizers need one of all.
+    """
+
+    def complete() -> None:
+        for parameter in learner.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
     def update() -> None:
+        complete()
         clip_gradients(learner.network, clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     network: Any = learner.network
-    return Outcome(*update_after_windows(network, learner.placed(), X, y, update, loss=learner.loss))
+    outcome = Outcome(*update_after_windows(network, learner.placed(), X, y, update, loss=learner.loss))
+    complete()
+    return outcome
 
 
 @torch.no_grad()

@@ -117,6 +117,8 @@ def _losses(setup: TrainingSetup, X_trained: Tensor) -> dict[int, dict[str, Any]
     inputs, y = torch.from_numpy(stimuli.inputs[test]), torch.from_numpy(stimuli.labels[test])  # type: ignore[index]
     modules = {k: estimator for (k,), estimator in learner.placed().items() if _implies_loss(estimator)}
     found: dict[int, dict[str, Any]] = {}
+    if not modules:
+        return found
     with torch.no_grad():
         h, h_trained = (
             network.input(each.double() if each.is_floating_point() else each) for each in (inputs, X_trained)
