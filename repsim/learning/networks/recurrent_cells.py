@@ -10,10 +10,10 @@ from torch import Generator, Tensor, nn
 
 from repsim.learning.networks.initial_weights import draw_weights
 
-__all__ = ["CELLS", "Cell", "ElmanCell", "GatedCell", "MemoryCell"]
+__all__ = ["CELLS", "ElmanCell", "GatedCell", "MemoryCell", "RecurrentCell"]
 
 
-class Cell(nn.Module):
+class RecurrentCell(nn.Module):
     """Base class of cells, whose parameters all time steps share.
 
     Initial weights of the inputs are drawn from N(0, 1 / n_features); those of the state are one random orthogonal
@@ -50,7 +50,7 @@ class Cell(nn.Module):
         raise NotImplementedError
 
 
-class ElmanCell(Cell):
+class ElmanCell(RecurrentCell):
     """A simple recurrent network: h_t = φ(W x_t + U h_{t-1} + b), with φ = tanh.
 
     References
@@ -71,7 +71,7 @@ class ElmanCell(Cell):
         return self.activation(inputs + self.of_state(state))
 
 
-class GatedCell(Cell):
+class GatedCell(RecurrentCell):
     """A gated recurrent unit, as in ``torch.nn.GRU``.
 
     r, z = σ(W x_t + U h_{t-1} + b), n = tanh(W' x_t + b' + r (U' h_{t-1} + c')), h_t = (1 - z) n + z h_{t-1}.
@@ -94,7 +94,7 @@ class GatedCell(Cell):
         return new + keep * (state - new)
 
 
-class MemoryCell(Cell):
+class MemoryCell(RecurrentCell):
     """A long short-term memory, whose state holds its output h_t and its memory c_t.
 
     i, f, o = σ(W x_t + U h_{t-1} + b), g = tanh(W' x_t + U' h_{t-1} + b'), c_t = f c_{t-1} + i g, h_t = o tanh(c_t).
@@ -122,4 +122,4 @@ class MemoryCell(Cell):
         return torch.cat([torch.sigmoid(sums[..., 3 * width :]) * torch.tanh(memory), memory], dim=-1)
 
 
-CELLS: dict[str, type[Cell]] = {"rnn": ElmanCell, "gru": GatedCell, "lstm": MemoryCell}
+CELLS: dict[str, type[RecurrentCell]] = {"rnn": ElmanCell, "gru": GatedCell, "lstm": MemoryCell}

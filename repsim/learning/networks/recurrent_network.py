@@ -14,7 +14,7 @@ from repsim.learning.checks import check_choice, check_integer
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks.chain import Chain
 from repsim.learning.networks.initial_weights import draw_weights
-from repsim.learning.networks.recurrent_cells import CELLS, Cell
+from repsim.learning.networks.recurrent_cells import CELLS, RecurrentCell
 
 __all__ = ["RecurrentNetwork", "WindowPass", "recurrent_net"]
 
@@ -31,7 +31,7 @@ class RecurrentNetwork(Chain):
 
     Parameters
     ----------
-    cell : Cell
+    cell : RecurrentCell
     readout : nn.Linear
     shape : tuple of int
         (steps, features) of an example, or (1, steps, features) of an image that is read row by row.
@@ -50,7 +50,7 @@ class RecurrentNetwork(Chain):
 
     def __init__(
         self,
-        cell: Cell,
+        cell: RecurrentCell,
         readout: nn.Linear,
         shape: tuple[int, ...],
         *,

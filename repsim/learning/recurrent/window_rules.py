@@ -65,7 +65,7 @@ def _why_not(rule: Rule, site: Site) -> str:
     except ValueError as error:
         return str(error).rstrip(".")
     missing = sorted(estimator.needs - _AVAILABLE)
-    return f"it needs {' and '.join(missing)}, which a boundary between windows does not have" if missing else ""
+    return f"it needs {', '.join(missing)}, which a boundary between windows does not have" if missing else ""
 
 
 def check_online(network: Chain, estimators: Sequence[Estimator]) -> None:

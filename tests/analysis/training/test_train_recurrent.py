@@ -136,7 +136,7 @@ def test_images_are_sequences_of_rows(tmp_path: Path) -> None:
         ({"depth": 5}, "depth is 5, but the sequences of copy:3 have 6 time steps, .* Leave depth out"),
         ({"data": "xor"}, r"needs sequences, of shape \(steps, features\); these examples have shape \(2,\)"),
         ({"data": "adding:4"}, "targets of adding:4 are numbers, and the loss 'log_loss' needs classes. Use .* 'mse'"),
-        ({"rule": "kickback"}, "Rule kickback cannot serve a recurrent network: it needs error and influence"),
+        ({"rule": "kickback"}, "Rule kickback cannot serve a recurrent network: it needs error, influence, labels"),
         (
             {"network": "mlp", "window": None, "rule": "backprop"},
             "copy:3 are sequences with targets of their own, and network 'mlp' learns one class per example. Use",
