@@ -79,6 +79,7 @@ def longest_solved(job: tuple[str, int], setting: Setting) -> int:
             if length > LONGEST:
                 break
             learner, recent = _longer(learner, length), deque[float](maxlen=IN_A_ROW)
+    print(f"{rule}, seed {seed}: {length - 1}", flush=True)
     return length - 1
 
 
@@ -104,11 +105,11 @@ def interval(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", default="lstm")
+    parser.add_argument("--network", default="rnn")
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--updates", default="sequence", choices=["sequence", "window"])
-    parser.add_argument("--n-updates", type=int, default=6000)
+    parser.add_argument("--n-updates", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES))
     parser.add_argument("--processes", type=int, default=2)

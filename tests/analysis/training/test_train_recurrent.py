@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import AnalysisConfig, Interrupted, analyze_run, record_run, resume_run, train_run, train_seeds
+from analysis import Interrupted, record_run, resume_run, train_run, train_seeds
 from analysis.config.recording import RecordingConfig
 from analysis.execution.progress import Reporter
 from analysis.training.fork import fork_run
@@ -101,16 +101,6 @@ def test_a_fork_keeps_the_network_and_takes_another_rule(tmp_path: Path, trained
 def test_a_run_can_be_recorded_anew(tmp_path: Path, trained: Path) -> None:
     again = record_run(trained, tmp_path / "again", steps="last")
     np.testing.assert_array_equal(again.last()["hidden.6"][:], Run.open(trained).last()["hidden.6"][:])
-
-
-@pytest.mark.filterwarnings("ignore")  # probes of so few stimuli hit the edge of their grid
-def test_an_analysis_shows_boundaries_between_windows_and_layers_over_time(tmp_path: Path, trained: Path) -> None:
-    config = AnalysisConfig(steps="last", layers=("hidden.2", "hidden.4"), Cs=(0.1,), measures=("cka",))
-    tables = analyze_run(trained, config=config, output=tmp_path / "analysis").tables
-    assert list(tables["signals"]["boundary"]) == [2, 4]
-    assert tables["signals"]["relative_error"].notna().all()
-    assert set(tables["gradients"]["boundary"].astype(int)) == {2, 4}
-    assert list(tables["probes"]["layer"]) == ["hidden.2", "hidden.4"]
 
 
 def test_a_regression_has_no_accuracy(tmp_path: Path, learned: Learned) -> None:
