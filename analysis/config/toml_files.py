@@ -112,7 +112,7 @@ def _merged(table: str, files: Sequence[SettingsFile], given: Mapping[str, Any])
     chosen |= given
     if table == "training" and chosen.get("model"):
         defaults = {name: value for name, value in defaults.items() if name not in (*OF_BUILT_IN, "depth")}
-    elif table == "training" and is_recurrent(chosen.get("network", "")):
+    elif table == "training" and is_recurrent(chosen.get("network")):
         defaults = {name: value for name, value in defaults.items() if name not in OF_FEED_FORWARD}
     return defaults | chosen
 

@@ -154,18 +154,23 @@ def for_network(dataset: Dataset, training: TrainingConfig) -> Dataset:
 
 def _check_size(training: TrainingConfig) -> None:
     """Raise ValueError if the weights exceed the free memory, as the system may kill a process that allocates more."""
-    if training.depth is None or training.model is not None or training.is_recurrent:
+    if training.model is not None or (training.depth is None and not training.is_recurrent):
         return
-    maps, taps = _WEIGHTS.get(training.network, (0, 0))  # of a registered network, nothing is known
-    needed = 4 * maps * taps * training.depth * training.width**2
+    if training.is_recurrent:
+        described, n_weights = "", _DRAWN_IN_MEMORY * training.width**2
+    else:
+        maps, taps = _WEIGHTS.get(training.network, (0, 0))  # of a registered network, nothing is known
+        described, n_weights = f"depth {training.depth} and ", maps * taps * training.n_hidden * training.width**2
+    needed = 4 * n_weights
     available = available_memory()
     if available is not None and needed > available:
         raise ValueError(
-            f"A network of depth {training.depth} and width {training.width} needs about {needed / 1e9:.2g} GB of "
+            f"A network of {described}width {training.width} needs about {needed / 1e9:.2g} GB of "
             f"memory, and {available / 1e9:.2g} GB are free. Use a smaller one."
         )
 
 
+_DRAWN_IN_MEMORY = 10  # squares of the width: maps of the state, and those that are made orthogonal
 _WEIGHTS = {"mlp": (1, 1), "conv": (1, 9), "residual": (2, 9)}  # affine maps of a hidden layer, and pixels each sees
 
 

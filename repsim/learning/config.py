@@ -26,9 +26,9 @@ def _keys_of(module: str, *registries: str) -> Callable[[], Iterable[str]]:
     )
 
 
-def is_recurrent(network: str) -> bool:
-    """Return whether a network by name is recurrent."""
-    return network in import_module("repsim.learning.networks").CELLS
+def is_recurrent(network: object) -> bool:
+    """Return whether a value is the name of a recurrent network."""
+    return isinstance(network, str) and network in import_module("repsim.learning.networks").CELLS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,7 @@ def test_images_are_sequences_of_rows(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"window": 7}, "window is 7, but the sequences have 6 time steps; use a window of at most 6"),
+        ({"width": 900_000}, r"A network of width 900000 needs about 3\.2e\+04 GB of memory, and .* GB are free"),
         ({"depth": 5}, "depth is 5, but the sequences of copy:3 have 6 time steps, .* Leave depth out"),
         ({"data": "xor"}, r"needs sequences, of shape \(steps, features\); these examples have shape \(2,\)"),
         ({"data": "adding:4"}, "targets of adding:4 are numbers, and the loss 'log_loss' needs classes. Use .* 'mse'"),
