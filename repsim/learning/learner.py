@@ -234,8 +234,15 @@ def build_learner(
 def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int, scored: Sequence[int] | None) -> Chain:
     generator = stream(config.seed, "weights")
     if config.network in CELLS:
-        sizes = {"width": config.width, "scored": scored, "window": config.window}
-        return recurrent_net(config.network, shape, n_outputs, **sizes, generator=generator)
+        return recurrent_net(
+            config.network,
+            shape,
+            n_outputs,
+            width=config.width,
+            scored=scored,
+            window=config.window,
+            generator=generator,
+        )
     if scored is not None:
         raise ValueError(
             f"The data have targets at {len(scored)} time step(s) of a sequence, and network '{config.network}' has "

@@ -25,7 +25,7 @@ def training_table(views: Sequence[View]) -> pd.DataFrame:
     for name, view in _runs(views):
         records = pd.DataFrame(view.run.metrics())
         if {"epoch", "loss", "accuracy"} <= set(records):
-            of_accuracy = {name: "float64" for name in records if name.endswith("accuracy")}  # missing in regression
+            of_accuracy = {key: "float64" for key in records if str(key).endswith("accuracy")}  # missing in regression
             numbers = records.astype(of_accuracy).select_dtypes("number")
             frames.append(numbers.groupby("epoch", as_index=False).mean().drop(columns="step").assign(view=name))
     return (

@@ -85,7 +85,7 @@ class RecurrentNetwork(Chain):
     @property
     def n_outputs(self) -> int:
         """The number of logits."""
-        return int(self.output.weight.shape[-2])
+        return int(self.output.get_parameter("weight").shape[-2])
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -89,8 +89,9 @@ class WindowTape:
         starts = [0, *self._passed.entering]
         for start, mean in zip(reversed(starts), reversed(means), strict=True):
             stop = start + self._network.window
-            roots = {} if mean is None else {mean.sum(): None}
-            roots |= {self._passed.leaving[stop]: self._g[stop] / self._n} if stop in self._g else {}
+            roots: dict[Tensor, Tensor | None] = {} if mean is None else {mean.sum(): None}
+            if stop in self._g:
+                roots[self._passed.leaving[stop]] = self._g[stop] / self._n
             if roots:
                 torch.autograd.backward(list(roots), list(roots.values()))
             if start > 0:
