@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -11,11 +11,11 @@ from repsim.learning.estimators import Estimator
 from repsim.learning.estimators.passes.equilibrium_propagation import learn_from_equilibria
 from repsim.learning.inputs import SyntheticInput, predict_inputs
 from repsim.learning.losses import count_examples
-from repsim.learning.networks import Chain
-from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
+from repsim.learning.networks import Chain, EquilibriumNetwork, RecurrentNetwork
+from repsim.learning.recurrent import WindowTape, check_without_inputs
 from repsim.learning.tape import Tape
 
-__all__ = ["Outcome", "compute_gradients"]
+__all__ = ["Outcome", "compute_gradients", "run_forward"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,12 @@ def compute_gradients(
         Keyed by boundary; a stack of estimators is keyed by the tuple of its boundaries.
     X : Tensor, shape (*lead, N, n_features)
     y : Tensor, shape (*lead, N)
-        Classes (int64), or regression targets (*lead, N, n_outputs).
+        Classes (int64), or regression targets (*lead, N, n_outputs); for a recurrent network with targets at several
+        time steps, classes (*lead, N, n_scored).
     synthetic_inputs : mapping of int to SyntheticInput, optional
         By boundary. The segments above such a boundary train on the prediction of h_k from the stimulus, and everything
         that comes from above, such as t_k, was computed there; the estimator sees the activation from below. Batch
-        norms update their statistics from the input on which they train.
+        norms update their statistics from the input on which they train. A recurrent network has none.
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     watch : bool, default False
@@ -89,10 +90,29 @@ def compute_gradients(
         each = {k: estimator for ks, estimator in estimators.items() for k in (ks if isinstance(ks, tuple) else (ks,))}
         value, output, chosen = learn_from_equilibria(network, each, X, y, loss)
         return Outcome(value, output, {}, chosen if watch else {})
-    segments = dict(enumerate(network.segments, start=1))
     modules = synthetic_inputs or {}
-    predicted = predict_inputs(modules, X, y)
-    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch, predicted)
+    tape = run_forward(network, estimators, X, y, synthetic_inputs=modules, watch=watch)
     value, losses = tape.descend_from_loss(y, loss), tape.teach()
-    of_inputs, errors = tape.teach_inputs(modules), tape.input_errors(modules) if watch else {}
-    return Outcome(value, tape.output.detach(), losses, tape.gradients() if watch else {}, of_inputs, errors)
+    outcome = Outcome(value, tape.output.detach(), losses, tape.gradients() if watch else {})
+    if isinstance(tape, WindowTape):
+        return outcome
+    errors = tape.input_errors(modules) if watch else {}
+    return replace(outcome, input_losses=tape.teach_inputs(modules), input_errors=errors)
+
+
+def run_forward(
+    network: Chain,
+    estimators: Mapping[int, Estimator] | Mapping[tuple[int, ...], Estimator],
+    X: Tensor,
+    y: Tensor,
+    *,
+    synthetic_inputs: Mapping[int, SyntheticInput] | None = None,
+    watch: bool = False,
+) -> Tape | WindowTape:
+    """Return the forward pass of one batch, ready for the backward pass; arguments as for ``compute_gradients``."""
+    if isinstance(network, RecurrentNetwork):
+        check_without_inputs(network, synthetic_inputs or {})
+        return WindowTape(network, estimators, X, watch)
+    segments = dict(enumerate(network.segments, start=1))
+    predicted = predict_inputs(synthetic_inputs or {}, X, y)
+    return Tape(segments, estimators, network.input(X), count_examples(y), watch, predicted)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from repsim.learning import LOSSES, NETWORKS, TrainingConfig
+from repsim.learning import CELLS, LOSSES, NETWORKS, TrainingConfig
 from repsim.learning.networks import ACTIVATIONS, NORMS
 from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.schedules import SCHEDULES
@@ -49,7 +49,7 @@ def test_numbers_have_a_lowest_and_a_highest_value() -> None:
 @pytest.mark.parametrize(
     ("name", "choices"),
     [
-        ("network", NETWORKS),
+        ("network", [*NETWORKS, *CELLS]),
         ("norm", NORMS),
         ("activation", ACTIVATIONS),
         ("loss", LOSSES),
@@ -91,7 +91,14 @@ def test_config_survives_json() -> None:
     config = TrainingConfig(
         data="x.npz", seed=3, network="conv", depth=6, loss="mse", rule=f"{SG}:hidden_width=7", boundaries="2,4"
     )
-    later = ("model", "warmup", "weight_decay", "clip_norm")  # left out at their defaults, as in earlier versions
+    later = (
+        "window",
+        "updates",
+        "model",
+        "warmup",
+        "weight_decay",
+        "clip_norm",
+    )  # left out at their defaults, as in earlier versions
     assert list(config.to_dict()) == [name for name in FIELDS if name not in later]
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 

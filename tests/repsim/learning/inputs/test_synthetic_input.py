@@ -260,5 +260,5 @@ def test_a_chain_that_was_not_measured_does_not_know_its_inputs() -> None:
 def test_rules_with_a_second_pass_refuse_synthetic_inputs(rule: str) -> None:
     options = {"depth": 1, "width": 5, "norm": "none", "activation": "sigmoid", "loss": "mse"}
     config = TrainingConfig(rule=f"{rule} + {INPUT}@1", **options)
-    with pytest.raises(ValueError, match="a rule here compares two passes. Leave out the synthetic input"):
+    with pytest.raises(ValueError, match=r"a rule here compares two passes\. Leave out the synthetic input"):
         build_learner(config, 6, CLASSES)
