@@ -1,6 +1,7 @@
 """One epoch of a 20 x 128 batch-norm relu network on mnist5k, batch 128: this trainer against a plain PyTorch loop.
 
-Both log loss each step; the plain loop has the same layers, initial weights and optimizer (Adam, fused).
+Both log loss each step; the plain loop has the same layers, initial weights and optimizer (Adam, fused). Of an LSTM
+with 128 units that predicts characters in windows of 5 of 50 time steps, batch 64: SG against truncation.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ def run() -> list[Ratio]:
         ratio("SG and synthetic input in the middle", unlocked, "SG alone", middle, repeats=9, target="<= 1.3"),
         ratio("SG at 19 inner boundaries", everywhere, "backprop", backprop, repeats=9, target="<= 1.6"),
         ratio("SG at 19 inner boundaries", everywhere, against, plain, repeats=9),
+        ratio(
+            "truncated BPTT + SG, LSTM, window 5",
+            _epoch_in_windows("synthetic-gradient"),
+            "truncated BPTT",
+            _epoch_in_windows("truncated"),
+            repeats=9,
+            target="<= 1.3",
+        ),
         ratio("plain loop, Adam not fused", _plain_epoch(X, y, fused=False), against, plain, repeats=5),
     ]
 
@@ -38,6 +47,20 @@ def run() -> list[Ratio]:
 def _epoch(X: torch.Tensor, y: torch.Tensor, **settings: str):
     config = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=1e-4, **settings)
     learner = build_learner(config, X.shape[1], 10)
+    optimizer = build_optimizer(learner, config)
+
+    def epoch() -> None:
+        for _ in train(learner, optimizer, X, y, config):
+            pass
+
+    return epoch
+
+
+def _epoch_in_windows(rule: str):
+    dataset = load_dataset("characters")
+    X, y = torch.from_numpy(dataset.X), torch.from_numpy(dataset.learned)
+    config = TrainingConfig(network="lstm", width=128, window=5, rule=rule, epochs=1, batch_size=64)
+    learner = build_learner(config, dataset.shape, dataset.n_outputs, scored=dataset.scored)
     optimizer = build_optimizer(learner, config)
 
     def epoch() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
-UNTIMED = ("bench_rules", "bench_inference")  # these time nothing
+UNTIMED = ("bench_rules", "bench_inference", "bench_sequences")  # these time nothing
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py")
 
 

@@ -257,6 +257,11 @@ Both rules mix a synthetic gradient S with t_k, from which S learns as in `synth
   feedback: where nothing above a boundary is random, t_k is a function of the batch, so only the choice of the batch is
   noise, of which T and Ŝ share a part; the covariance takes it into account.
 
+## Recurrent networks
+
+Between the windows of a recurrent network one rule acts at all boundaries, and t is what the next window passes down;
+[recurrent.md](recurrent.md) has the equations.
+
 ## Choices not specified in the literature
 
 - Kickback is defined for one output. For several classes β is e at the true class; with `error=sum` it is the sum of e,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -121,8 +121,14 @@ def _check_start(start: TrainingStart, unchangeable: Sequence[str], seeds: str |
 
 def _print_accuracy(run: Path, trained: list[Run]) -> None:
     scores = [
-        f"{each.status['test_accuracy']:.3f}" if "test_accuracy" in each.status else str(each.status.get("state"))
-        for each in trained
+        str(each.status.get("state")) if "test_loss" not in each.status else _score(each.status) for each in trained
     ]
     runs = str(trained[0].path) if len(trained) == 1 else f"{run}/seed-*"
-    print(f"Test accuracy {', '.join(scores)}. Next: repsim {'analyze' if len(trained) == 1 else 'compare'} {runs}")
+    kind = "loss" if any(each.status.get("test_accuracy", 0) is None for each in trained) else "accuracy"
+    print(f"Test {kind} {', '.join(scores)}. Next: repsim {'analyze' if len(trained) == 1 else 'compare'} {runs}")
+
+
+def _score(status: Mapping[str, Any]) -> str:
+    """Return the test accuracy, or the loss of a regression, which has no accuracy."""
+    accuracy = status["test_accuracy"]
+    return f"{status['test_loss']:.4g}" if accuracy is None else f"{accuracy:.3f}"

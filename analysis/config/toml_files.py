@@ -12,7 +12,7 @@ from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import CaptureConfig, RecordingConfig
-from repsim.learning.config import OF_BUILT_IN, TrainingConfig
+from repsim.learning.config import OF_BUILT_IN, OF_FEED_FORWARD, TrainingConfig, is_recurrent
 from repsim.settings import Settings
 
 __all__ = ["DEFAULTS_FILE", "TABLES", "SettingsFile", "merge", "read_defaults", "read_settings", "read_toml"]
@@ -102,7 +102,8 @@ def merge(
 def _merged(table: str, files: Sequence[SettingsFile], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of files and those given, of which later ones override earlier ones.
 
-    The defaults of a project for built-in networks do not concern a model that is chosen elsewhere.
+    The defaults of a project for built-in networks do not concern a model that is chosen elsewhere, and those for
+    feed-forward networks not a recurrent one.
     """
     defaults: dict[str, Any] = {}
     chosen: dict[str, Any] = {}
@@ -111,6 +112,8 @@ def _merged(table: str, files: Sequence[SettingsFile], given: Mapping[str, Any])
     chosen |= given
     if table == "training" and chosen.get("model"):
         defaults = {name: value for name, value in defaults.items() if name not in (*OF_BUILT_IN, "depth")}
+    elif table == "training" and is_recurrent(chosen.get("network")):
+        defaults = {name: value for name, value in defaults.items() if name not in OF_FEED_FORWARD}
     return defaults | chosen
 
 

@@ -28,12 +28,13 @@ def learner_at(run: Run, step: int) -> Learner:
     """
     training, started = configuration_at(run, step)
     data = run.config["data"]
-    shape, n_outputs = tuple(data["shape"]), len(data["classes"])
+    shape, n_outputs = tuple(data["shape"]), data.get("n_outputs", len(data["classes"]))
     rows = torch.zeros(2, math.prod(shape), dtype=torch.int64 if data.get("dtype") == "int64" else torch.float32)
     network = own_network(training, shape, n_outputs, rows)
     if network is not None:
         check_architecture(run.config, network, run.path)
-    learner = build_learner(training, shape, n_outputs, network=network, started=started)
+    scored = data.get("scored")
+    learner = build_learner(training, shape, n_outputs, network=network, started=started, scored=scored)
     try:
         learner.load_state_dict(run[step].weights())
     except RuntimeError as error:
@@ -60,9 +61,11 @@ def rebuild(run: Run, step: int) -> TrainingSetup:
     setup = prepare(cpu, recording, data_dir, started=started, is_recorded=True)
     run.stimuli.with_inputs(setup.stimuli)  # raises if the recorded stimuli have changed
     check_data(run, setup)
-    shape, n_outputs = setup.dataset.shape, len(setup.dataset.classes)
+    dataset = setup.dataset
     network = None if training.model is None else setup.learner.network
-    alone = build_learner(setup.training, shape, n_outputs, network=network, together=False)
+    alone = build_learner(
+        setup.training, dataset.shape, dataset.n_outputs, network=network, together=False, scored=dataset.scored
+    )
     return replace(setup, learner=_separated(learner_at(run, step), alone))
 
 

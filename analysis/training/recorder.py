@@ -56,7 +56,7 @@ class RunRecorder:
             "step": step.step,
             "epoch": step.epoch,
             "loss": step.loss,
-            "accuracy": step.accuracy,
+            "accuracy": _finite(step.accuracy),
         }
         if step.estimator_losses:
             record["estimator_losses"] = {str(k): value for k, value in step.estimator_losses.items()}
@@ -100,7 +100,11 @@ class RunRecorder:
         """Commit the last step, and set the status to finished, with loss and accuracy on the test examples."""
         self._commit_weights(self.setup.n_steps)
         test = evaluate(self.setup.learner.network, *self.setup.part("test"), loss=self.setup.training.loss)
-        scores = {"test_loss": test.loss, "test_accuracy": test.accuracy, "n_test": len(self.setup.split["test"])}
+        scores = {
+            "test_loss": test.loss,
+            "test_accuracy": _finite(test.accuracy),
+            "n_test": len(self.setup.split["test"]),
+        }
         self._set_status("finished", self.setup.n_steps, **scores)
 
     def _ends_epoch(self, step: int) -> bool:
@@ -109,11 +113,11 @@ class RunRecorder:
     def _is_due(self, step: int) -> bool:
         return step in self.setup.recorded_steps and step not in self.run.steps
 
-    def _validate(self, step: int) -> dict[str, float]:
+    def _validate(self, step: int) -> dict[str, float | None]:
         validation = evaluate(self.setup.learner.network, *self.setup.part("validation"), loss=self.setup.training.loss)
         if not math.isfinite(validation.loss):
             raise Diverged(step, validation.loss, " on the validation examples")
-        return {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
+        return {"validation_loss": validation.loss, "validation_accuracy": _finite(validation.accuracy)}
 
     def _commit_weights(self, step: int) -> None:
         """Commit a step without activations, so that it can be continued or recorded later."""
@@ -132,5 +136,9 @@ def _applicable(diagnosis: Diagnosis) -> dict[str, float]:
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with None for floats that are not finite, which JSON does not have."""
-    is_lost = {name: isinstance(value, float) and not math.isfinite(value) for name, value in values.items()}
-    return {name: None if is_lost[name] else value for name, value in values.items()}
+    return {name: _finite(value) if isinstance(value, float) else value for name, value in values.items()}
+
+
+def _finite(value: float) -> float | None:
+    """Return a number, or None if it is not finite, such as the accuracy of regression."""
+    return value if math.isfinite(value) else None

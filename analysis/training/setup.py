@@ -66,9 +66,9 @@ class TrainingSetup:
         return self.n_steps // max(self.training.epochs, 1)
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return X (n, n_features) and y (n,) of one part of the split."""
+        """Return X (n, n_features) and y (n,), or targets of sequences, of one part of the split."""
         indices = self.split[name]
-        X, y = torch.from_numpy(self.dataset.X[indices]), torch.from_numpy(self.dataset.y[indices])
+        X, y = torch.from_numpy(self.dataset.X[indices]), torch.from_numpy(self.dataset.learned[indices])
         return X.to(self.training.device), y.to(self.training.device)
 
 
@@ -87,18 +87,20 @@ def prepare(
     as a fork keeps those of its source and may be shorter. Of a run that is recorded, the layers are not tried out.
     """
     dataset = for_network(dataset or load_data(training.data, data_dir), training)
+    _check_targets(training, recording, dataset)
     split = split_dataset(dataset, training.split_seed)
     n_steps = count_steps(len(split["train"]), training)
     steps = choose_steps(recording.steps, n_steps, check_range=started is None)
     if not steps:
         raise ValueError(f"steps '{recording.steps}' name no step of this training, which ends at step {n_steps}.")
     _check_size(training)
-    shape, n_outputs = dataset.shape, len(dataset.classes)
+    shape, n_outputs = dataset.shape, dataset.n_outputs
     rows = torch.from_numpy(dataset.X[split["train"][:8]])
     network = own_network(training, shape, n_outputs, rows)
     if network is not None:
         training = replace(training, depth=len(network.boundaries))
-    learner = build_learner(training, shape, n_outputs, network=network, started=started)
+    learner = build_learner(training, shape, n_outputs, network=network, started=started, scored=dataset.scored)
+    training = _with_length(training, learner)
     n_tried = min(8, training.batch_size)
     check_update(learner, rows[:n_tried], torch.from_numpy(dataset.y[split["train"][:n_tried]]))
     learner = learner.to(check_device(training.device))
@@ -107,6 +109,40 @@ def prepare(
         check_layers(learner, recording.layers, stimuli)
     diagnosed = recording.diagnosed_steps(n_steps)
     return TrainingSetup(training, recording, dataset, split, stimuli, learner, n_steps, steps, diagnosed)
+
+
+def _with_length(training: TrainingConfig, learner: Learner) -> TrainingConfig:
+    """Return settings with the number of time steps as depth, if the network is recurrent."""
+    if not training.is_recurrent:
+        return training
+    length = len(learner.network.hidden)
+    if training.depth not in (None, length):
+        raise ValueError(
+            f"depth is {training.depth}, but the sequences of {training.data} have {length} time steps, which are the "
+            "layers of a recurrent network. Leave depth out."
+        )
+    return replace(training, depth=length)
+
+
+def _check_targets(training: TrainingConfig, recording: RecordingConfig, dataset: Dataset) -> None:
+    """Raise ValueError if a network cannot learn the targets of a data set."""
+    if dataset.targets is None:
+        return
+    if not training.is_recurrent:
+        network = f"network '{training.network}'" if training.model is None else f"model '{training.model}'"
+        raise ValueError(
+            f"The examples of {dataset.name} are sequences with targets of their own, and {network} learns one class "
+            "per example. Use network rnn, gru or lstm."
+        )
+    if dataset.scored is None and training.loss == "log_loss":
+        raise ValueError(
+            f"The targets of {dataset.name} are numbers, and the loss 'log_loss' needs classes. Use the loss 'mse'."
+        )
+    if recording.record_signals:
+        raise ValueError(
+            f"record_signals needs one class per example, and {dataset.name} has other targets. Leave it out; the log "
+            "compares the gradients of training batches."
+        )
 
 
 def for_network(dataset: Dataset, training: TrainingConfig) -> Dataset:
@@ -118,18 +154,23 @@ def for_network(dataset: Dataset, training: TrainingConfig) -> Dataset:
 
 def _check_size(training: TrainingConfig) -> None:
     """Raise ValueError if the weights exceed the free memory, as the system may kill a process that allocates more."""
-    if training.depth is None or training.model is not None:
+    if training.model is not None or (training.depth is None and not training.is_recurrent):
         return
-    maps, taps = _WEIGHTS.get(training.network, (0, 0))  # of a registered network, nothing is known
-    needed = 4 * maps * taps * training.depth * training.width**2
+    if training.is_recurrent:
+        described, n_weights = "", _DRAWN_IN_MEMORY * training.width**2
+    else:
+        maps, taps = _WEIGHTS.get(training.network, (0, 0))  # of a registered network, nothing is known
+        described, n_weights = f"depth {training.depth} and ", maps * taps * training.n_hidden * training.width**2
+    needed = 4 * n_weights
     available = available_memory()
     if available is not None and needed > available:
         raise ValueError(
-            f"A network of depth {training.depth} and width {training.width} needs about {needed / 1e9:.2g} GB of "
+            f"A network of {described}width {training.width} needs about {needed / 1e9:.2g} GB of "
             f"memory, and {available / 1e9:.2g} GB are free. Use a smaller one."
         )
 
 
+_DRAWN_IN_MEMORY = 10  # squares of the width: maps of the state, and those that are made orthogonal
 _WEIGHTS = {"mlp": (1, 1), "conv": (1, 9), "residual": (2, 9)}  # affine maps of a hidden layer, and pixels each sees
 
 
@@ -151,6 +192,8 @@ def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any
     training, network = located(setup.training), setup.learner.network
     imported = {str(module): module.sha256 for module in imported_modules()}
     own = {} if training.model is None else {"architecture": describe_network(network)}
+    dataset = setup.dataset
+    sequences = {"n_outputs": dataset.n_outputs, "scored": dataset.scored} if dataset.targets is not None else {}
     whole = {"dtype": "int64"} if setup.dataset.X.dtype.kind == "i" else {}
     return {
         **({"imported": imported} if imported else {}),
@@ -166,6 +209,7 @@ def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any
             "classes": list(setup.dataset.classes),
             "sha256": setup.dataset.sha256,
             **whole,
+            **sequences,
             **{f"n_{part}": len(setup.split[part]) for part in SPLITS},
         },
     }

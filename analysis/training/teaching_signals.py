@@ -12,7 +12,7 @@ from torch import Tensor
 
 from checkpoints.capture.evaluation_mode import evaluation_mode
 from checkpoints.storage.hdf5_files.activation_file import LayerValues
-from repsim.learning import Learner, true_gradients
+from repsim.learning import EquilibriumNetwork, Learner, true_gradients
 
 __all__ = ["TeachingSignals"]
 
@@ -67,9 +67,9 @@ class TeachingSignals:
         return int(min(_LARGEST_BLOCK, 1 << (max(1, _BLOCK_BYTES // row_bytes).bit_length() - 1)))
 
     def _chosen(self, X: Tensor, y: Tensor) -> dict[int, Tensor]:
-        if not self.model.network.is_feedforward:
+        if isinstance(self.model.network, EquilibriumNetwork):
             return self.model.compute_gradients(X, y, watch=True).gradients
-        tape = self.model.tape(X, y, watch=True)
+        tape = self.model.run_forward(X, y, watch=True)
         tape.descend_from_loss(y, self.model.loss)
         return tape.gradients()
 

@@ -92,9 +92,11 @@ def restore_training(run: Run, setup: TrainingSetup, optimizer: torch.optim.Opti
         last.restore(setup.learner, optimizer)
         return last.step
     before, started = configuration_at(run, last.step)
-    shape, n_outputs = setup.dataset.shape, len(setup.dataset.classes)
+    dataset = setup.dataset
     network = None if before.model is None else copy.deepcopy(setup.learner.network).cpu()
-    source = build_learner(before, shape, n_outputs, network=network, started=started).to(before.device)
+    source = build_learner(
+        before, dataset.shape, dataset.n_outputs, network=network, started=started, scored=dataset.scored
+    ).to(before.device)
     of_source = build_optimizer(source, before)
     last.restore(source, of_source)
     _transplant((source, of_source), (setup.learner, optimizer), kept_boundaries(before, setup.training))

@@ -3,11 +3,13 @@
 from .config import TrainingConfig as TrainingConfig
 from .data import ARTIFICIAL as ARTIFICIAL
 from .data import DATASETS as DATASETS
+from .data import SEQUENCES as SEQUENCES
 from .data import SPLITS as SPLITS
 from .data import Dataset as Dataset
 from .data import artificial as artificial
 from .data import load_dataset as load_dataset
 from .data import read_npz as read_npz
+from .data import sequence_task as sequence_task
 from .data import split_dataset as split_dataset
 from .decoupled import LocalLearner as LocalLearner
 from .decoupled import PipelineResult as PipelineResult
@@ -44,6 +46,7 @@ from .estimators import Site as Site
 from .estimators import SyntheticGradient as SyntheticGradient
 from .estimators import SyntheticGradientProp as SyntheticGradientProp
 from .estimators import TargetPropagation as TargetPropagation
+from .estimators import Truncated as Truncated
 from .estimators import locks as locks
 from .inputs import SyntheticInput as SyntheticInput
 from .inputs import locks_above as locks_above
@@ -56,6 +59,7 @@ from .line_search import SearchedStep as SearchedStep
 from .line_search import largest_error_ratio as largest_error_ratio
 from .losses import LOSSES as LOSSES
 from .networks import ACTIVATIONS as ACTIVATIONS
+from .networks import CELLS as CELLS
 from .networks import NETWORKS as NETWORKS
 from .networks import NORMS as NORMS
 from .networks import Activation as Activation
@@ -63,10 +67,12 @@ from .networks import Chain as Chain
 from .networks import EquilibriumNetwork as EquilibriumNetwork
 from .networks import Norm as Norm
 from .networks import Readout as Readout
+from .networks import RecurrentNetwork as RecurrentNetwork
 from .networks import ResidualBlock as ResidualBlock
 from .networks import Segment as Segment
 from .networks import conv_net as conv_net
 from .networks import mlp as mlp
+from .networks import recurrent_net as recurrent_net
 from .networks import residual_net as residual_net
 from .networks import transformer as transformer
 from .networks import true_gradients as true_gradients

@@ -5,24 +5,32 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from repsim.settings import Settings, setting
+from repsim.settings import Setting, Settings, setting
 
 if TYPE_CHECKING:
     from repsim.learning.rules import InputRule, Rule
 
-__all__ = ["OF_BUILT_IN", "OF_NETWORK", "TrainingConfig"]
+__all__ = ["OF_BUILT_IN", "OF_FEED_FORWARD", "OF_NETWORK", "TrainingConfig", "is_recurrent"]
 
 _LARGEST_SEED = 2**63 - 1  # of random generators
 _DEPTH, _LARGEST_DEPTH = 20, 10_000  # of the built-in networks
 OF_BUILT_IN = ("network", "width", "norm", "activation", "shift", "heads", "patch")
-_LATER = ("model", "heads", "patch", "warmup", "weight_decay", "clip_norm")
+OF_FEED_FORWARD = ("depth", "norm", "activation", "shift")  # which recurrent networks do not have as settings
+_LATER = ("window", "updates", "model", "heads", "patch", "warmup", "weight_decay", "clip_norm")
 OF_NETWORK = {"transformer": ("heads", "patch")}  # settings that only some networks have
 _NORMS = {"transformer": "layer"}  # the default norm, where it is not batch norm
 
 
-def _keys_of(module: str, registry: str) -> Callable[[], Iterable[str]]:
-    """Return a function that imports a registry and returns its keys."""
-    return lambda: tuple(getattr(import_module(f"repsim.learning.{module}"), registry))
+def _keys_of(module: str, *registries: str) -> Callable[[], Iterable[str]]:
+    """Return a function that imports registries and returns their keys."""
+    return lambda: tuple(
+        key for each in registries for key in getattr(import_module(f"repsim.learning.{module}"), each)
+    )
+
+
+def is_recurrent(network: object) -> bool:
+    """Return whether a value is the name of a recurrent network."""
+    return isinstance(network, str) and network in import_module("repsim.learning.networks").CELLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +67,32 @@ class TrainingConfig(Settings):
         "returns an nn.Sequential, a Chain, or a list or dict of blocks. Its code runs.",
     )
     network: str = setting(
-        "mlp", help="Network: mlp, conv, residual or transformer.", choices=_keys_of("networks", "NETWORKS")
+        "mlp",
+        help="Network: mlp, conv, residual or transformer, or for sequences rnn, gru or lstm, which norm, activation "
+        "and shift do not concern.",
+        choices=_keys_of("networks", "NETWORKS", "CELLS"),
     )
     depth: int | None = setting(
-        None, help="Number of hidden layers.", lowest=1, highest=_LARGEST_DEPTH, shown="20, or that of the model"
+        None,
+        help="Number of hidden layers.",
+        lowest=1,
+        highest=_LARGEST_DEPTH,
+        shown="20, or that of the model or the sequences",
     )
     width: int = setting(128, help="Units (or channels) of each hidden layer.", lowest=1, highest=1_000_000)
+    window: int | None = setting(
+        None,
+        help="Of a recurrent network: time steps per window. The rule chooses the gradient between windows.",
+        lowest=1,
+        highest=_LARGEST_DEPTH,
+        shown="the whole sequence",
+    )
+    updates: str = setting(
+        "sequence",
+        help="When the parameters of a recurrent network are updated: after each batch of sequences, by the sum of the "
+        "gradients of all windows, or after each window.",
+        choices=("sequence", "window"),
+    )
     norm: str | None = setting(
         None,
         help="Normalization: batch, layer or none.",
@@ -148,7 +176,7 @@ class TrainingConfig(Settings):
 
     def __post_init__(self) -> None:
         """Check every setting, and whether rule, boundaries and depth are consistent."""
-        if self.model is None and self.depth is None:
+        if self.model is None and self.depth is None and not self.is_recurrent:
             object.__setattr__(self, "depth", _DEPTH)
         if self.norm is None:
             object.__setattr__(self, "norm", self._default_norm)
@@ -160,16 +188,36 @@ class TrainingConfig(Settings):
             )
         if self.model is not None:
             self._check_model()
+        elif self.is_recurrent:
+            self._check_settings_of_others()
+            self._check_recurrent()
         else:
             self._check_network()
+        if not self.is_recurrent and (self.window is not None or self.updates == "window"):
+            name = "updates" if self.window is None else "window"
+            raise ValueError(
+                f"{name} is {getattr(self, name)!r} and the network is not recurrent, so that it has no windows. Leave "
+                f"{name} out, or use network rnn, gru or lstm."
+            )
         _ = self.rules_at(_LARGEST_DEPTH if self.depth is None else self.depth)
 
     @property
     def _default_norm(self) -> str:
         return _NORMS.get(self.network, "batch")
 
+    def _default_of(self, each: Setting) -> Any:
+        return self._default_norm if each.name == "norm" else each.default
+
     def _check_network(self) -> None:
         """Raise ValueError if settings are given that the built-in network lacks, or the batch has a single example."""
+        self._check_settings_of_others()
+        if self.batch_size == 1 and self.norm == "batch":
+            raise ValueError(
+                "batch_size is 1 and norm is 'batch': batch norm cannot normalise a single example. "
+                "Use a batch_size of 2 or more, or norm 'layer' or 'none'."
+            )
+
+    def _check_settings_of_others(self) -> None:
         for network, names in OF_NETWORK.items():
             for each in self.settings():
                 if each.name in names and network != self.network and getattr(self, each.name) != each.default:
@@ -177,25 +225,48 @@ class TrainingConfig(Settings):
                         f"{each.name} is {getattr(self, each.name)}, which network '{self.network}' does not have. "
                         f"Leave it out, or use network '{network}'."
                     )
-        if self.batch_size == 1 and self.norm == "batch":
-            raise ValueError(
-                "batch_size is 1 and norm is 'batch': batch norm cannot normalise a single example. "
-                "Use a batch_size of 2 or more, or norm 'layer' or 'none'."
-            )
 
     def _check_model(self) -> None:
         """Raise ValueError if settings of the built-in networks are given beside a model."""
         for each in self.settings():
-            default = self._default_norm if each.name == "norm" else each.default
-            if each.name in OF_BUILT_IN and getattr(self, each.name) != default:
+            if each.name in OF_BUILT_IN and getattr(self, each.name) != self._default_of(each):
                 raise ValueError(
                     f"{each.name} is {getattr(self, each.name)!r} and model is '{self.model}', which decides that "
                     f"itself. Leave {each.name} out, or give it to the factory, as in 'my:net(width=64)'."
                 )
 
+    def _check_recurrent(self) -> None:
+        """Raise ValueError if settings are given that recurrent networks do not have, or a rule without windows."""
+        for each in self.settings():
+            if each.name in OF_FEED_FORWARD[1:] and getattr(self, each.name) != self._default_of(each):
+                raise ValueError(
+                    f"{each.name} is {getattr(self, each.name)!r}, but the cell of network '{self.network}' is fixed. "
+                    f"Leave {each.name} out."
+                )
+        if self.boundaries is not None or "@" in self.rule or " + " in self.rule:
+            raise ValueError(
+                "The boundaries of a recurrent network lie between its windows, where one rule acts. Give one rule "
+                "without boundaries, and the length of a window as window."
+            )
+        if self.window is None and self.rule != "backprop":
+            raise ValueError(
+                f"Rule '{self.rule}' acts between the windows of a recurrent network; give their number of time steps "
+                "as window, such as 5."
+            )
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the network is one of the built-in recurrent networks."""
+        return self.model is None and is_recurrent(self.network)
+
     @property
     def n_hidden(self) -> int:
-        """The depth, which of a model is known once it is built."""
+        """The depth, which of a model, and of a network for sequences, is known once it is built."""
+        if self.depth is None and self.is_recurrent:
+            raise ValueError(
+                f"The depth of network '{self.network}' is the number of time steps, which is known once the data are "
+                "loaded; give it as depth."
+            )
         if self.depth is None:
             raise ValueError(
                 f"The boundaries of model '{self.model}' are known when it is built; give its number of hidden "
@@ -212,7 +283,11 @@ class TrainingConfig(Settings):
         """Return ``rules`` in a network of ``depth`` hidden segments."""
         from repsim.learning.rules import parse_rules
 
-        return parse_rules(self.rule, self.boundaries, depth)
+        if not self.is_recurrent:
+            return parse_rules(self.rule, self.boundaries, depth)
+        window = depth if self.window is None else self.window
+        between = parse_rules(self.rule, f"every:{min(window, depth)}", depth + 1)
+        return {k: rule for k, rule in between.items() if k < depth}
 
     @property
     def synthetic_inputs(self) -> "dict[int, InputRule]":

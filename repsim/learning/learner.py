@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from repsim.learning.config import OF_NETWORK, TrainingConfig
 from repsim.learning.estimators import Estimator, Site
 from repsim.learning.estimators.passes.equilibrium_propagation import network_for
-from repsim.learning.inputs import SyntheticInput, predict_inputs
+from repsim.learning.inputs import SyntheticInput
 from repsim.learning.line_search import LineSearch, refuse_unsearchable
-from repsim.learning.losses import count_examples
-from repsim.learning.networks import NETWORKS, Chain
+from repsim.learning.networks import CELLS, NETWORKS, Chain, RecurrentNetwork, recurrent_net
 from repsim.learning.optimizers import optimizer_of
+from repsim.learning.recurrent import WindowTape, check_online, check_without_inputs, shared_estimator
 from repsim.learning.rules import InputRule, Rule, parse_inputs, parse_rules
 from repsim.learning.stacking import stack
-from repsim.learning.step import Outcome, compute_gradients
+from repsim.learning.step import Outcome, compute_gradients, run_forward
 from repsim.learning.streams import stream
 from repsim.learning.tape import Tape
 
@@ -46,12 +46,15 @@ class Learner(nn.Module):
     started : mapping of int to int, default empty
         Number of updates made before the estimator at a boundary was added, where that is not 0. Only estimators that
         started together are stacked, as the optimizer counts the updates of a stack as one.
+    online : bool, default False
+        Whether ``train`` updates a recurrent network after every window, rather than after every batch of sequences.
 
     Raises
     ------
     ValueError
-        If the network does not have the boundary of an estimator or of a synthetic input, or if there is a synthetic
-        input beside a rule that learns in a second forward pass.
+        If the network does not have the boundary of an estimator or of a synthetic input, if there is a synthetic input
+        in a recurrent network or beside a rule that learns in a second forward pass, or if the network cannot be
+        updated after every window.
     """
 
     stacks_by_parts = True
@@ -65,18 +68,22 @@ class Learner(nn.Module):
         loss: str = "log_loss",
         together: bool = True,
         started: Mapping[int, int] | None = None,
+        online: bool = False,
     ) -> None:
         super().__init__()
         estimators = dict(sorted((estimators or {}).items()))
         modules = dict(sorted((synthetic_inputs or {}).items()))
         for k in (*estimators, *modules):
             network.check_boundary(k)
+        check_without_inputs(network, modules)
         if modules and any(estimator.learns_again for estimator in estimators.values()):
             raise ValueError(
                 "A synthetic input replaces the activations of one forward pass, but a rule here compares two passes. "
                 "Leave out the synthetic input, or use another rule."
             )
-        self.network, self.loss = network, loss
+        if online:
+            check_online(network, list(estimators.values()))
+        self.network, self.loss, self.online = network, loss, online
         alone = {(k,): [estimator] for k, estimator in estimators.items()}
         groups = _group_alike(estimators, started or {}) if together else alone
         self.estimators = nn.ModuleDict(
@@ -117,12 +124,11 @@ class Learner(nn.Module):
         >>> learner.compute_gradients(torch.ones(4, 6), torch.tensor([0, 1, 2, 0])).logits.shape
         torch.Size([4, 3])
         """
-        depth, n_outputs = len(network.boundaries), network.n_outputs
-        estimators = build_estimators(parse_rules(rule, None, depth), network, n_outputs, loss=loss, seed=seed)
-        placed = parse_inputs(rule, None, depth)
+        estimators = build_estimators(_rules_in(network, rule), network, network.n_outputs, loss=loss, seed=seed)
+        placed = parse_inputs(rule, None, len(network.hidden))
         if placed and network.n_features is None:
             raise ValueError("The number of inputs is unknown; give Chain.of an example, such as X[:2].")
-        modules = build_inputs(placed, network, network.n_features or 0, n_outputs, seed=seed)
+        modules = build_inputs(placed, network, network.n_features or 0, network.n_outputs, seed=seed)
         return cls(network_for(network, estimators), estimators, synthetic_inputs=modules, loss=loss)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -136,13 +142,9 @@ class Learner(nn.Module):
             self.network, self.placed(), X, y, synthetic_inputs=modules, loss=self.loss, watch=watch, again=again
         )
 
-    def tape(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Tape:
-        """Return the tape of the forward pass of one batch."""
-        segments, predicted = (
-            dict(enumerate(self.network.segments, start=1)),
-            predict_inputs(self.placed_inputs(), X, y),
-        )
-        return Tape(segments, self.placed(), self.network.input(X), count_examples(y), watch, predicted)
+    def run_forward(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Tape | WindowTape:
+        """Return the forward pass of one batch, ready for the backward pass; see the function ``run_forward``."""
+        return run_forward(self.network, self.placed(), X, y, synthetic_inputs=self.placed_inputs(), watch=watch)
 
     def placed(self) -> dict[tuple[int, ...], Estimator]:
         """Return the estimators, keyed by the tuple of boundaries that each serves."""
@@ -153,6 +155,14 @@ class Learner(nn.Module):
     def placed_inputs(self) -> dict[int, SyntheticInput]:
         """Return the synthetic inputs by boundary."""
         return {int(k): cast(SyntheticInput, module) for k, module in self.synthetic_inputs.items()}
+
+
+def _rules_in(network: Chain, rule: str) -> dict[int, Rule]:
+    """Return the rule at each boundary of a network that a text without boundaries names."""
+    if not isinstance(network, RecurrentNetwork):
+        return parse_rules(rule, None, len(network.boundaries))
+    boundaries = ",".join(map(str, network.boundaries))
+    return parse_rules(rule, boundaries, network.length) if boundaries else {}
 
 
 _AVAILABLE_BEFORE_BACKWARD = frozenset({"activation", "labels", "error", "true_gradient"})
@@ -211,6 +221,7 @@ def build_learner(
     network: Chain | None = None,
     together: bool = True,
     started: Mapping[int, int] | None = None,
+    scored: Sequence[int] | None = None,
 ) -> Learner:
     """Return the network and estimators that a configuration describes, initialised from its seed.
 
@@ -220,13 +231,15 @@ def build_learner(
     ----------
     config : TrainingConfig
     shape : int or tuple of int
-        Shape of one example: the number of features, or (channels, height, width).
+        Shape of one example: the number of features, (channels, height, width), or (steps, features) of a sequence.
     n_outputs : int
         Number of classes, or of regression targets.
     network : Chain, optional
         The network that ``config.model`` describes, measured. It must be given if there is a model, and only then.
     together, started
         See ``Learner``.
+    scored : sequence of int, optional
+        Time steps with a target, for a recurrent network; see ``RecurrentNetwork``.
 
     Raises
     ------
@@ -238,15 +251,39 @@ def build_learner(
             f"model is {config.model!r} and a network was {'not ' if network is None else ''}given; give the network "
             "that the model describes, or neither."
         )
-    network = network or _built_in(config, (shape,) if isinstance(shape, int) else tuple(shape), n_outputs)
-    depth, n_inputs = len(network.boundaries), math.prod((shape,) if isinstance(shape, int) else shape)
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    network = network or _built_in(config, shape, n_outputs, scored)
+    depth = len(network.hidden)
     estimators = build_estimators(config.rules_at(depth), network, n_outputs, loss=config.loss, seed=config.seed)
-    modules = build_inputs(config.synthetic_inputs_at(depth), network, n_inputs, n_outputs, seed=config.seed)
-    network = network_for(network, estimators)
-    return Learner(network, estimators, synthetic_inputs=modules, loss=config.loss, together=together, started=started)
+    modules = build_inputs(config.synthetic_inputs_at(depth), network, math.prod(shape), n_outputs, seed=config.seed)
+    return Learner(
+        network_for(network, estimators),
+        estimators,
+        synthetic_inputs=modules,
+        loss=config.loss,
+        together=together,
+        started=started,
+        online=config.updates == "window",
+    )
 
 
-def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) -> Chain:
+def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int, scored: Sequence[int] | None) -> Chain:
+    generator = stream(config.seed, "weights")
+    if config.network in CELLS:
+        return recurrent_net(
+            config.network,
+            shape,
+            n_outputs,
+            width=config.width,
+            scored=scored,
+            window=config.window,
+            generator=generator,
+        )
+    if scored is not None:
+        raise ValueError(
+            f"The data have targets at {len(scored)} time step(s) of a sequence, and network '{config.network}' has "
+            f"one output per example. Use network {', '.join(CELLS)}."
+        )
     return NETWORKS[config.network](
         shape,
         n_outputs,
@@ -255,7 +292,7 @@ def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) ->
         norm=config.norm,
         activation=config.activation,
         shift=config.shift,
-        generator=stream(config.seed, "weights"),
+        generator=generator,
         **{name: getattr(config, name) for name in OF_NETWORK.get(config.network, ())},
     )
 
@@ -263,7 +300,9 @@ def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) ->
 def build_estimators(
     rules: Mapping[int, Rule], network: Chain, n_outputs: int, *, loss: str, seed: int
 ) -> dict[int, Estimator]:
-    """Return the estimator at each boundary that has a rule."""
+    """Return the estimator at each boundary that has a rule; of a recurrent network, one for all boundaries."""
+    if isinstance(network, RecurrentNetwork):
+        return shared_estimator(rules, network, n_outputs, loss=loss, seed=seed)
     return {k: rule.build(site_of(network, k, loss=loss, seed=seed, n_outputs=n_outputs)) for k, rule in rules.items()}
 
 
@@ -271,6 +310,7 @@ def build_inputs(
     placed: Mapping[int, InputRule], network: Chain, n_inputs: int, n_outputs: int, *, seed: int
 ) -> dict[int, SyntheticInput]:
     """Return the synthetic input at each boundary that has one."""
+    check_without_inputs(network, placed)
     return {k: each.build(site_of(network, k, seed=seed, n_outputs=n_outputs), n_inputs) for k, each in placed.items()}
 
 

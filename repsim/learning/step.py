@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -13,11 +13,11 @@ from repsim.learning.estimators import Estimator
 from repsim.learning.estimators.passes.equilibrium_propagation import learn_from_equilibria
 from repsim.learning.inputs import SyntheticInput, predict_inputs
 from repsim.learning.losses import count_examples
-from repsim.learning.networks import Chain
-from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
+from repsim.learning.networks import Chain, EquilibriumNetwork, RecurrentNetwork
+from repsim.learning.recurrent import WindowTape, check_without_inputs
 from repsim.learning.tape import Tape
 
-__all__ = ["Outcome", "compute_gradients"]
+__all__ = ["Outcome", "compute_gradients", "run_forward"]
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,12 @@ def compute_gradients(
         Keyed by boundary; a stack of estimators is keyed by the tuple of its boundaries.
     X : Tensor, shape (*lead, N, n_features)
     y : Tensor, shape (*lead, N)
-        Classes (int64), or regression targets (*lead, N, n_outputs).
+        Classes (int64), or regression targets (*lead, N, n_outputs); for a recurrent network with targets at several
+        time steps, classes (*lead, N, n_scored).
     synthetic_inputs : mapping of int to SyntheticInput, optional
         By boundary. The segments above such a boundary train on the prediction of h_k from the stimulus, and everything
         that comes from above, such as t_k, was computed there; the estimator sees the activation from below. Batch
-        norms update their statistics from the input on which they train.
+        norms update their statistics from the input on which they train. A recurrent network has none.
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     watch : bool, default False
@@ -98,15 +99,15 @@ def compute_gradients(
         each = {k: estimator for ks, estimator in estimators.items() for k in (ks if isinstance(ks, tuple) else (ks,))}
         value, output, chosen = learn_from_equilibria(network, each, X, y, loss)
         return Outcome(value, output, {}, chosen if watch else {})
-    segments = dict(enumerate(network.segments, start=1))
     modules = synthetic_inputs or {}
-    predicted = predict_inputs(modules, X, y)
-    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch, predicted)
+    tape = run_forward(network, estimators, X, y, synthetic_inputs=modules, watch=watch)
     value, losses = tape.descend_from_loss(y, loss), tape.teach()
-    of_inputs, errors = tape.teach_inputs(modules), tape.input_errors(modules) if watch else {}
-    chosen = tape.gradients() if watch else {}
+    outcome = Outcome(value, tape.output.detach(), losses, tape.gradients() if watch else {})
+    if isinstance(tape, WindowTape):
+        return outcome
+    errors = tape.input_errors(modules) if watch else {}
     repeat = partial(_losses_again, tape, modules, X, y) if again else None
-    return Outcome(value, tape.output.detach(), losses, chosen, of_inputs, errors, repeat)
+    return replace(outcome, input_losses=tape.teach_inputs(modules), input_errors=errors, estimator_losses_again=repeat)
 
 
 @torch.no_grad()
@@ -114,3 +115,21 @@ def _losses_again(tape: Tape, modules: Mapping[int, SyntheticInput], X: Tensor, 
     """Return the sum of the losses of estimators and synthetic inputs with their present parameters."""
     of_inputs = tape.input_losses(modules, predict_inputs(modules, X, y))
     return tape.estimator_losses() + sum(loss.sum() for loss in of_inputs.values())
+
+
+def run_forward(
+    network: Chain,
+    estimators: Mapping[int, Estimator] | Mapping[tuple[int, ...], Estimator],
+    X: Tensor,
+    y: Tensor,
+    *,
+    synthetic_inputs: Mapping[int, SyntheticInput] | None = None,
+    watch: bool = False,
+) -> Tape | WindowTape:
+    """Return the forward pass of one batch, ready for the backward pass; arguments as for ``compute_gradients``."""
+    if isinstance(network, RecurrentNetwork):
+        check_without_inputs(network, synthetic_inputs or {})
+        return WindowTape(network, estimators, X, watch)
+    segments = dict(enumerate(network.segments, start=1))
+    predicted = predict_inputs(synthetic_inputs or {}, X, y)
+    return Tape(segments, estimators, network.input(X), count_examples(y), watch, predicted)

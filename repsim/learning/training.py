@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,9 @@ from repsim.learning.learner import Learner
 from repsim.learning.line_search import LineSearch, SearchedStep, TrialLosses, refuse_unsearchable
 from repsim.learning.losses import LOSSES
 from repsim.learning.optimizers import clip_gradients
+from repsim.learning.recurrent import update_after_windows
 from repsim.learning.schedules import rate_factor, warmup_steps
+from repsim.learning.step import Outcome
 from repsim.learning.streams import drawing_from, drawn_so_far, stream
 
 __all__ = [
@@ -172,10 +175,14 @@ def train(
         set_rates(optimizer, factor)
         with _draws_of_update(learner, config.seed, step, X.device):
             drawn = drawn_so_far(X.device)
-            records, again = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
-            if step in diagnosed and diagnosis_batches:
+            batch, is_measured = (X[rows], y[rows]), step in diagnosed and diagnosis_batches > 0
+            measured = copy.deepcopy(learner) if is_measured and learner.online else learner
+            records, again = propagate(
+                learner, optimizer, *batch, step, epoch, step in diagnosed, clip_norm=config.clip_norm
+            )
+            if is_measured:
                 others = diagnosis_rows(len(y), config, step, diagnosis_batches)
-                records = with_spreads(records, learner, ((X[rows], y[rows]) for rows in others))
+                records = with_spreads(records, measured, ((X[rows], y[rows]) for rows in others))
         (record,) = records
         if isinstance(record, Diverged):
             raise record
@@ -246,18 +253,25 @@ def propagate(
     step: int,
     epoch: int,
     diagnosed: bool = False,
+    clip_norm: float | None = None,
 ) -> tuple[list[Step | Diverged], Callable[[], Tensor] | None]:
     """Replace all gradients by those of one batch, and return one record per network.
 
-    A learner may be a stack of learners; the record of a network that diverged is its error. For a line search, a
-    function that computes the losses of estimators and synthetic inputs again is returned too.
+    A learner may be a stack of learners; the record of a network that diverged is its error. If the learner is updated
+    after each window, only the update of the last window is left to the caller; ``clip_norm`` is for the others. For a
+    line search, a function that computes the losses of estimators and synthetic inputs again is returned too.
     """
     optimizer.zero_grad(set_to_none=True)
-    true = true_step(learner, X, y) if diagnosed else None
-    outcome = learner.compute_gradients(X, y, watch=diagnosed, again=isinstance(optimizer, LineSearch))
-    diagnoses = {} if true is None else diagnose_step(learner, outcome, true)
+    if learner.online:
+        diagnoses = _diagnose_copy(learner, X, y) if diagnosed else {}
+        outcome = _updated_by_window(learner, optimizer, X, y, clip_norm)
+    else:
+        true = true_step(learner, X, y) if diagnosed else None
+        outcome = learner.compute_gradients(X, y, watch=diagnosed, again=isinstance(optimizer, LineSearch))
+        diagnoses = {} if true is None else diagnose_step(learner, outcome, true)
+    accuracy = accuracies(outcome.logits, y, outcome.loss.ndim)
     learned = (outcome.estimator_losses, outcome.input_losses)
-    numbers = [outcome.loss, accuracies(outcome.logits, y), *(each for losses in learned for each in losses.values())]
+    numbers = [outcome.loss, accuracy, *(each for losses in learned for each in losses.values())]
     columns = torch.stack([each.flatten() for each in numbers], dim=1).tolist()  # one transfer for all
     records: list[Step | Diverged] = []
     for i, (loss, accuracy, *rest) in enumerate(columns):
@@ -267,6 +281,38 @@ def propagate(
         record = Step(step, epoch, loss, accuracy, losses, found, of_inputs)
         records.append(_divergence(record) or record)
     return records, outcome.estimator_losses_again
+
+
+def _diagnose_copy(learner: Learner, X: Tensor, y: Tensor) -> dict[int, list[Diagnosis]]:
+    """Diagnose the step that would be made if all windows used the present parameters."""
+    trial = copy.deepcopy(learner)
+    true = true_step(trial, X, y)
+    return diagnose_step(trial, trial.compute_gradients(X, y, watch=True), true)
+
+
+def _updated_by_window(
+    learner: Learner, optimizer: torch.optim.Optimizer, X: Tensor, y: Tensor, clip_norm: float | None
+) -> Outcome:
+    """Update a learner after each window of a batch but the last, whose gradients are kept.
+
+    Parameters that a window does not concern have a gradient of zero, as some optimizers need one of all.
+    """
+
+    def complete() -> None:
+        for parameter in learner.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def update() -> None:
+        complete()
+        clip_gradients(learner.network, clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    network: Any = learner.network
+    outcome = Outcome(*update_after_windows(network, learner.placed(), X, y, update, loss=learner.loss))
+    complete()
+    return outcome
 
 
 @torch.no_grad()
@@ -302,8 +348,11 @@ def _divergence(record: Step) -> Diverged | None:
     return next((Diverged(record.step, loss, whose) for whose, loss in losses if not math.isfinite(loss)), None)
 
 
-def accuracies(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the fraction of examples classified correctly, shape (*lead); NaN for regression targets."""
+def accuracies(logits: Tensor, y: Tensor, lead: int = 0) -> Tensor:
+    """Return the fraction of examples classified correctly, shape (*lead); NaN for regression targets.
+
+    With one class per scored time step, y (*lead, N, n_scored), it is the fraction of time steps.
+    """
     if y.is_floating_point():
-        return logits.new_full(logits.shape[:-2], math.nan)
-    return (logits.contiguous().argmax(dim=-1) == y).float().mean(dim=-1)
+        return logits.new_full(logits.shape[:lead], math.nan)
+    return (logits.contiguous().argmax(dim=-1) == y).float().flatten(lead).mean(dim=-1)

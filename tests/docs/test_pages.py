@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import sklearn.datasets
 from matplotlib.figure import Figure
@@ -27,6 +28,7 @@ from sklearn.utils import Bunch
 
 from analysis.cli import main
 from analysis.config.toml_files import TABLES, merge, read_settings
+from checkpoints import Run
 from probes.table.columns import COLUMNS
 from tests.docs.blocks import ROOT, Block, BlockError, has_right_duration, read_blocks, run_block
 
@@ -179,11 +181,20 @@ def check_attribution(names: dict[str, Any], said: str) -> None:
     assert all(each in said for each in shown)
 
 
+def check_recurrent(names: dict[str, Any], said: str) -> None:
+    signals = pd.read_csv("runs/comparison/signals.csv")
+    assert list(signals["boundary"]) == [4] * len(signals)  # between the two windows
+    assert signals["relative_error"].notna().any()
+    assert list(names["chosen"]) == list(names["true"]) == [4]
+    assert list(Run.open("runs/sg").last().activations) == [f"hidden.{t}" for t in range(1, 9)]
+
+
 CHECKS = {
     "README.md": check_readme,
     "similarity.md": check_similarity,
     "theory.md": check_theory,
     "attribution.md": check_attribution,
+    "recurrent.md": check_recurrent,
 }
 
 

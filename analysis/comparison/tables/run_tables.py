@@ -25,7 +25,8 @@ def training_table(views: Sequence[View]) -> pd.DataFrame:
     for name, view in _runs(views):
         records = pd.DataFrame(view.run.metrics())
         if {"epoch", "loss", "accuracy"} <= set(records):
-            numbers = records.select_dtypes("number")
+            of_accuracy = {key: "float64" for key in records if str(key).endswith("accuracy")}  # missing in regression
+            numbers = records.astype(of_accuracy).select_dtypes("number")
             frames.append(numbers.groupby("epoch", as_index=False).mean().drop(columns="step").assign(view=name))
     return (
         pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["epoch", "loss", "accuracy", "view"])

@@ -47,6 +47,8 @@ def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
 def _rules(view: View) -> dict[int, str]:
     """Return the rule at each boundary whose gradient is not the true one by construction, ascending."""
     names = _placed(view)
+    if "window" in view.run.config.get("training", {}):
+        return names  # of a recurrent network, which has boundaries between windows only
     lowest = range(1, max((k for k, name in names.items() if not name.endswith(_OBSERVED)), default=0) + 1)
     return {k: names.get(k, "backprop") for k in sorted({*lowest, *names})}
 

@@ -22,6 +22,7 @@ from checkpoints import Damaged, Run
 from checkpoints.storage.regular_files import check_unchanged
 from repsim.learning import (
     Diagnosis,
+    EquilibriumNetwork,
     Estimator,
     Learner,
     Observed,
@@ -65,7 +66,7 @@ def attempt_to_rebuild(run: Run, step: int) -> Attempt[TrainingSetup]:
     """Return the setup of the training at a step with its learner, or why it cannot be rebuilt."""
     try:
         setup = rebuild(run, step)
-        if not setup.learner.network.is_feedforward:
+        if isinstance(setup.learner.network, EquilibriumNetwork):
             return Attempt(
                 None,
                 [],
@@ -125,6 +126,8 @@ def _losses(setup: TrainingSetup, X_trained: Tensor) -> dict[int, dict[str, Any]
     inputs, y = torch.from_numpy(stimuli.inputs[test]), torch.from_numpy(stimuli.labels[test])  # type: ignore[index]
     modules = {k: estimator for (k,), estimator in learner.placed().items() if _implies_loss(estimator)}
     found: dict[int, dict[str, Any]] = {}
+    if not modules:
+        return found
     with torch.no_grad():
         h, h_trained = (
             network.input(each.double() if each.is_floating_point() else each) for each in (inputs, X_trained)
@@ -141,7 +144,7 @@ def _losses(setup: TrainingSetup, X_trained: Tensor) -> dict[int, dict[str, Any]
 def _implies_loss(estimator: Estimator) -> bool:
     """Return whether an estimator has a module of activation and label."""
     used = estimator.watched if isinstance(estimator, Observed) else estimator
-    return isinstance(used, SyntheticGradient) and bool(used.options.label_conditioned)
+    return isinstance(used, SyntheticGradient) and used.label_vectors is not None
 
 
 def _agreement(learner: Learner, k: int, estimator: Estimator, h: Tensor, y: Tensor, anchor: Tensor) -> Agreement:

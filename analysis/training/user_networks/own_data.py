@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from analysis.training.user_networks.model_spec import build_object
-from repsim.learning import ARTIFICIAL, DATASETS, Dataset, load_dataset
+from repsim.learning import ARTIFICIAL, DATASETS, SEQUENCES, Dataset, load_dataset
 from repsim.learning.data.user_data import build_dataset
 
 __all__ = ["is_factory", "load_data"]
@@ -19,7 +19,8 @@ __all__ = ["is_factory", "load_data"]
 def is_factory(name: str) -> bool:
     """Return whether a name of data is ``module:factory``, and not a data set, such as ``xor:100``, or a file."""
     kind, colon, rest = name.partition(":")
-    return bool(colon and rest) and not name.endswith(".npz") and kind not in ARTIFICIAL and kind not in DATASETS
+    is_known = kind in ARTIFICIAL or kind in DATASETS or kind in SEQUENCES
+    return bool(colon and rest) and not name.endswith(".npz") and not is_known
 
 
 def load_data(name: str, data_dir: str | Path | None = None) -> Dataset:

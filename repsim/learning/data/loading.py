@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repsim.learning.data.artificial import ARTIFICIAL, artificial
+from repsim.learning.data.characters import characters
 from repsim.learning.data.dataset import Dataset
 from repsim.learning.data.mnist import fetch_mnist, read_mnist
+from repsim.learning.data.sequence_tasks import SEQUENCES, sequence_task
 from repsim.learning.data.user_data import load_npz
 from repsim.registration import add_installed
 from repsim.registry_kinds import KINDS
@@ -35,6 +37,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
           (70,000 digits, 28×28);
         - a key of ``ARTIFICIAL``: 1,000 synthetic examples in two dimensions, or in as many as follow a colon, as in
           ``"xor:100"``;
+        - a key of ``SEQUENCES`` with a length, such as ``"copy:10"``, or ``"characters"`` (the texts that describe the
+          data sets of scikit-learn, in pieces of 50 characters), for recurrent networks;
         - a path that ends in ``.npz``. X has one example per row; (n, height, width) and (n, channels, height, width)
           are images, which convolutional networks need. y has one label per example.
     data_dir : path, optional
@@ -43,8 +47,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     Raises
     ------
     ValueError
-        If the name is unknown; if its dimensions are not a whole number of 2 or more; or if the user's arrays are
-        missing, have the wrong shape, are not finite, or hold too few examples.
+        If the name is unknown; if its dimensions, or its length, are not a whole number of 2 or more; or if the user's
+        arrays are missing, have the wrong shape, are not finite, or hold too few examples.
     OSError
         If a file cannot be read or fetched.
 
@@ -63,11 +67,14 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     kind, colon, dimensions = name.partition(":")
     if kind in ARTIFICIAL:
         return artificial(kind, _n_features(name, dimensions)) if colon else artificial(kind)
+    if kind in SEQUENCES:
+        return sequence_task(kind, _length(name, dimensions))
     if kind in DATASETS:
         raise ValueError(
-            f"Data set '{name}' is not understood: only {', '.join(ARTIFICIAL)} take dimensions; expected '{kind}'."
+            f"Data set '{name}' is not understood: only {', '.join(ARTIFICIAL)} take dimensions, and "
+            f"{', '.join(SEQUENCES)} a length; expected '{kind}'."
         )
-    choices = ", ".join([*DATASETS, *ARTIFICIAL])
+    choices = ", ".join([*DATASETS, *ARTIFICIAL, *(f"{each}:10" for each in SEQUENCES)])
     raise ValueError(f"Unknown data set '{name}'. Choose one of: {choices}, or the path of an .npz file.")
 
 
@@ -79,6 +86,21 @@ def _n_features(name: str, dimensions: str) -> int:
             "2 or more, such as xor:100."
         )
     return int(dimensions)
+
+
+def _length(name: str, text: str) -> int:
+    """Return the number after the colon in the name of a sequence task."""
+    if not text.isdecimal() or int(text) < 2:
+        kind = name.partition(":")[0]
+        raise ValueError(
+            f"Data set '{name}' is not understood: {kind} takes the length of its sequences, a whole number of 2 or "
+            f"more, such as {kind}:10."
+        )
+    return int(text)
+
+
+def _characters(data_dir: Path | None) -> Dataset:
+    return characters()
 
 
 def _mnist5k(data_dir: Path | None) -> Dataset:
@@ -120,6 +142,7 @@ DATASETS: dict[str, Callable[[Path | None], Dataset]] = {  # from the folder wit
     "mnist5k": _mnist5k,
     "digits": _sklearn_digits,
     "mnist": _mnist,
+    "characters": _characters,
 }
 
 add_installed(KINDS["datasets"])

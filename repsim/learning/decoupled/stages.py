@@ -15,6 +15,7 @@ from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, locks
 from repsim.learning.inputs import SyntheticInput, predict_inputs
 from repsim.learning.learner import Learner
+from repsim.learning.networks import EquilibriumNetwork
 from repsim.learning.optimizers import is_line_search, optimizer_of
 from repsim.learning.tape import Tape
 from repsim.learning.training import set_rates
@@ -239,7 +240,7 @@ def split_into_stages(learner: Learner, cuts: Sequence[int] | None = None) -> tu
     backprop is used; the stage below then waits for the gradient. The learner is built with ``together=False``. A
     stage above a synthetic input does not wait for the stage below.
     """
-    if not learner.network.is_feedforward:
+    if isinstance(learner.network, EquilibriumNetwork):
         raise ValueError(
             "Equilibrium propagation trains all layers together, so that the network cannot be cut into stages. Train "
             "with the synchronous step."

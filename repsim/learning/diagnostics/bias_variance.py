@@ -12,9 +12,9 @@ from torch import Tensor
 from repsim.learning.checks import check_choice
 from repsim.learning.diagnostics.flat_gradients import flat_gradient, rows_of
 from repsim.learning.learner import Learner
-from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
-from repsim.learning.networks.true_gradient import check_feedforward
+from repsim.learning.networks.true_gradient import check_no_equilibrium
+from repsim.learning.recurrent import WindowTape
 from repsim.learning.streams import drawing_again, drawn_so_far
 from repsim.learning.tape import Tape
 
@@ -79,7 +79,8 @@ def gradient_bias_variance(
     batches : iterable of (X, y)
         Two or more batches of equally many examples, as for ``compute_gradients``.
     of : str, default "weights"
-        - ``"weights"``: at boundary k, the gradient with respect to all parameters of segment k, a mean over examples.
+        - ``"weights"``: at boundary k, the gradient with respect to all parameters of segment k, a mean over examples;
+          of a recurrent network, those of the cell, which all time steps share.
         - ``"activations"``: at boundary k, the mean over examples of g_k; of a rule that is only observed, of the
           gradient that it would have chosen. For the true gradient this mean is 0 in every batch where segment k + 1 is
           a linear map followed by batch norm in training mode, because batch norm ignores a shift of all examples.
@@ -118,14 +119,14 @@ def bias_variances(
 ) -> dict[int, list[BiasVariance]]:
     """Return ``gradient_bias_variance`` of each network of a stack with ``lead`` leading axes, by boundary."""
     check_choice("of", of, _MEANS)
-    check_feedforward(learner.network)
+    check_no_equilibrium(learner.network)
     learner = copy.deepcopy(learner)
     backprop = Learner(learner.network, loss=learner.loss).train(learner.training)
     chosen: list[dict[int, Tensor]] = []
     true: list[dict[int, Tensor]] = []
     sizes = []
     for X, y in batches:
-        sizes.append(count_examples(y))
+        sizes.append(y.shape[lead])
         drawn = drawn_so_far(X.device)
         chosen.append(_mean_gradients(learner, X, y, of, tuple(y.shape[:lead])))
         with drawing_again(drawn, X.device):
@@ -147,23 +148,20 @@ def _mean_gradients(learner: Learner, X: Tensor, y: Tensor, of: str, lead: tuple
     """Return the gradient (*lead, entries) of one batch, by boundary, without teaching the estimators."""
     network = learner.network
     network.zero_grad(set_to_none=True)
-    tape = learner.tape(X, y, watch=True)
+    tape = learner.run_forward(X, y, watch=True)
     tape.descend_from_loss(y, learner.loss)
     return {k: each.double() for k, each in _MEANS[of](network, tape, lead).items()}
 
 
-def _of_weights(network: Chain, tape: Tape, lead: tuple[int, ...]) -> dict[int, Tensor]:
-    return {
-        k: flat_gradient(segment, lead)
-        for k, segment in zip(network.boundaries, network.segments, strict=False)  # the last segment has no boundary
-    }
+def _of_weights(network: Chain, tape: Tape | WindowTape, lead: tuple[int, ...]) -> dict[int, Tensor]:
+    return {k: flat_gradient(network.learning_below(k), lead) for k in network.boundaries}
 
 
-def _of_activations(network: Chain, tape: Tape, lead: tuple[int, ...]) -> dict[int, Tensor]:
+def _of_activations(network: Chain, tape: Tape | WindowTape, lead: tuple[int, ...]) -> dict[int, Tensor]:
     return {k: g.mean(dim=len(lead)).reshape(*lead, -1) for k, g in tape.gradients().items()}
 
 
-_MEANS: dict[str, Callable[[Chain, Tape, tuple[int, ...]], dict[int, Tensor]]] = {
+_MEANS: dict[str, Callable[[Chain, Tape | WindowTape, tuple[int, ...]], dict[int, Tensor]]] = {
     "weights": _of_weights,
     "activations": _of_activations,
 }

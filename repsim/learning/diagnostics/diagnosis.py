@@ -11,6 +11,7 @@ from torch import Tensor
 from repsim.learning.diagnostics.bias_variance import BiasVariance
 from repsim.learning.diagnostics.flat_gradients import flat_gradient, flatten_parameters, rows_of
 from repsim.learning.learner import Learner
+from repsim.learning.networks import RecurrentNetwork
 from repsim.learning.networks.true_gradient import gradients_of_segments
 from repsim.learning.step import Outcome
 from repsim.learning.streams import drawing_again, drawn_so_far
@@ -35,7 +36,8 @@ class Diagnosis:
     update_cosine : float or None
         Cosine between the gradients of all parameters of segment k by the rule and by backprop, -1 to 1; NaN if one of
         them is 0. With plain gradient descent it is that of the update with backprop's update. At a rule that is only
-        observed the network uses backprop, so it is 1. None if only gradients at boundaries were compared.
+        observed the network uses backprop, so it is 1. None if only gradients at boundaries were compared. Of a
+        recurrent network it is that of the cell, the same at all boundaries.
     weight_angle : float or None
         Angle in degrees, 0 to 180, between the feedback weights of the rule and the weights of segment k + 1 that they
         replace in the backward pass; None if the rule has no such weights.
@@ -85,7 +87,7 @@ def diagnose(chosen: Mapping[int, Tensor], true: Mapping[int, Tensor], lead: int
 
 @dataclass(frozen=True)
 class TrueStep:
-    """Backprop's gradients of one batch: N · ∂L/∂h_k by boundary, and those of the parameters of each segment."""
+    """Backprop's gradients of one batch: N · ∂L/∂h_k by boundary, and those of the parameters below each boundary."""
 
     boundaries: dict[int, Tensor]
     segments: dict[int, list[Tensor]]
@@ -109,7 +111,7 @@ def diagnose_step(learner: Learner, outcome: Outcome, true: TrueStep) -> dict[in
     found = diagnose(outcome.gradients, true.boundaries, len(lead))
     aligned = _weight_cosines(learner, lead)
     for k in found:
-        own, backprop = flat_gradient(network.segments[k - 1], lead), flatten_parameters(true.segments[k], lead)
+        own, backprop = flat_gradient(network.learning_below(k), lead), flatten_parameters(true.segments[k], lead)
         cosines = _cosines(own, backprop)
         angles = [math.degrees(math.acos(each)) for each in aligned[k]] if k in aligned else [None] * len(cosines)
         errors = outcome.input_errors[k].flatten().tolist() if k in outcome.input_errors else [None] * len(cosines)
@@ -122,7 +124,9 @@ def diagnose_step(learner: Learner, outcome: Outcome, true: TrueStep) -> dict[in
 
 def _weight_cosines(learner: Learner, lead: tuple[int, ...]) -> dict[int, list[float]]:
     """Return the cosine between feedback weights and weights, of each network, at boundaries that have such weights."""
-    found = {}
+    found: dict[int, list[float]] = {}
+    if isinstance(learner.network, RecurrentNetwork):  # whose rules leave the backward pass of the cell as it is
+        return found
     for (k, *others), estimator in learner.placed().items():
         pairs = [] if others else estimator.feedback_pairs(learner.network.segments[k])
         if pairs:

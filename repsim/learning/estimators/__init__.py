@@ -21,6 +21,7 @@ from repsim.learning.estimators.passes.pepita import Pepita
 from repsim.learning.estimators.passes.predictive_coding import PredictiveCoding
 from repsim.learning.estimators.synthetic_gradient import BPLambda, SyntheticGradient, SyntheticGradientProp
 from repsim.learning.estimators.target_propagation import TargetPropagation
+from repsim.learning.estimators.truncated import Truncated
 from repsim.registration import add_installed
 from repsim.registry_kinds import KINDS
 
@@ -52,11 +53,13 @@ __all__ = [
     "SyntheticGradient",
     "SyntheticGradientProp",
     "TargetPropagation",
+    "Truncated",
     "locks",
 ]
 
 ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folder and a line here
     "backprop": Backprop,
+    "truncated": Truncated,
     "noise": Noise,
     "disturbed-gradient": DisturbedGradient,
     "feedback-alignment": FeedbackAlignment,

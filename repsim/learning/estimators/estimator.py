@@ -40,6 +40,8 @@ class Site:
         Number of segments above the boundary, 1 or more.
     n_features : int, optional
         Number of values of one example of the network's input, where it is known.
+    has_labels : bool
+        Whether an example at the boundary has a label; the state between two windows of a sequence has none.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +53,7 @@ class Site:
     seed: int = 0
     n_above: int = 1
     n_features: int | None = None
+    has_labels: bool = True
 
     @property
     def size(self) -> int:

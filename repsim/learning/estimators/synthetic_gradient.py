@@ -30,7 +30,7 @@ class SyntheticGradientOptions(RuleOptions):
     hidden_width: int | None = setting(
         None, help="units (or channels) of each hidden layer; none for as many as h_k has", lowest=1
     )
-    label_conditioned: bool = setting(True, help="whether the label is an input of S")
+    label_conditioned: bool = setting(True, help="whether the label is an input of S; states between windows have none")
     kernel_size: int = setting(3, help="for feature maps and sequences: side length of the convolutions, odd", lowest=1)
     link: str = setting(
         "linear",
@@ -85,7 +85,7 @@ class SyntheticGradient(Estimator):
                 f"h_{site.boundary} has shape {site.shape} for each example; a synthetic gradient needs a vector, a "
                 "sequence (positions, width) or a map (channels, height, width). Flatten it in the block before."
             )
-        conditioned = self.options.label_conditioned
+        conditioned = self.options.label_conditioned and site.has_labels
         self.needs = frozenset({"activation", "labels"} if conditioned else {"activation"})
         channels = site.shape[self._channel_axis]
         widths = [channels, *[self.options.hidden_width or channels] * self.options.hidden_layers]

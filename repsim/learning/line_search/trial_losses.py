@@ -13,6 +13,8 @@ from repsim.learning.estimators import Estimator
 from repsim.learning.line_search.line_search import LineSearch, SearchedStep
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks.chain import Chain
+from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
+from repsim.learning.networks.recurrent_network import RecurrentNetwork
 from repsim.learning.networks.true_gradient import apply_without_side_effects
 from repsim.learning.streams import Drawn, drawing_again
 
@@ -83,13 +85,18 @@ class TrialLosses:
 def refuse_unsearchable(network: Chain, estimators: Iterable[Estimator], name: str) -> None:
     """Raise ValueError if losses at trial steps cannot be compared.
 
-    That is so if the network relaxes to an equilibrium, or if parameters of an estimator learn without a loss, or from
-    a loss that draws random numbers.
+    That is so if the network relaxes to an equilibrium or runs in windows, or if parameters of an estimator learn
+    without a loss, or from a loss that draws random numbers.
     """
-    if not network.is_feedforward:
+    if isinstance(network, EquilibriumNetwork):
         raise ValueError(
             f"Optimizer '{name}' compares the losses of trial steps after one forward pass each, but this network "
             "relaxes to an equilibrium. Use optimizer adam, sgd or momentum."
+        )
+    if isinstance(network, RecurrentNetwork):
+        raise ValueError(
+            f"Optimizer '{name}' compares the losses of trial steps after one forward pass each, but this network runs "
+            "in windows. Use optimizer adam, sgd or momentum."
         )
     for estimator in estimators:
         if not any(parameter.requires_grad for parameter in estimator.parameters()):

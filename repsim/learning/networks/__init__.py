@@ -13,10 +13,13 @@ from repsim.learning.networks.architectures import (
 )
 from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
 from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
+from repsim.learning.networks.recurrent_cells import CELLS
+from repsim.learning.networks.recurrent_network import RecurrentNetwork, recurrent_net
 from repsim.learning.networks.true_gradient import true_gradients
 
 __all__ = [
     "ACTIVATIONS",
+    "CELLS",
     "NETWORKS",
     "NORMS",
     "Activation",
@@ -24,10 +27,12 @@ __all__ = [
     "EquilibriumNetwork",
     "Norm",
     "Readout",
+    "RecurrentNetwork",
     "ResidualBlock",
     "Segment",
     "conv_net",
     "mlp",
+    "recurrent_net",
     "residual_net",
     "transformer",
     "true_gradients",

@@ -44,7 +44,6 @@ class Chain(nn.Module):
     """
 
     stacks_by_parts = True  # see stack
-    is_feedforward = True  # False if activations are an equilibrium, see EquilibriumNetwork
     is_own = False  # True if the user wrote the blocks, which may draw random numbers and may not be stackable
 
     def __init__(
@@ -174,6 +173,10 @@ class Chain(nn.Module):
     def segments(self) -> tuple[nn.Module, ...]:
         """The segments f_1 … f_K in the order in which a batch passes through them."""
         return (*self.hidden.values(), self.output)
+
+    def learning_below(self, k: int) -> nn.Module:
+        """Return the module whose parameters the gradient at boundary k teaches first: segment k."""
+        return self.segments[k - 1]
 
     @property
     def boundaries(self) -> range:

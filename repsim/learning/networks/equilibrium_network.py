@@ -46,8 +46,6 @@ class EquilibriumNetwork(Chain):
     through time in an RNN with static input, for updates by φ.
     """
 
-    is_feedforward = False
-
     def __init__(self, network: Chain, n_sweeps: int = 20) -> None:
         *hidden, output = network.segments
         for k, segment in enumerate(hidden, start=1):

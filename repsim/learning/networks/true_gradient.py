@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from repsim.learning.losses import LOSSES, count_examples
+from repsim.learning.losses import LOSSES
 from repsim.learning.networks.chain import Chain
 from repsim.learning.networks.equilibrium_network import EquilibriumNetwork
+from repsim.learning.networks.recurrent_network import RecurrentNetwork
 
 __all__ = [
     "apply_without_side_effects",
-    "check_feedforward",
+    "check_no_equilibrium",
     "gradients_of_segments",
     "true_gradients",
     "true_gradients_from",
@@ -27,7 +28,7 @@ def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_los
     Parameters
     ----------
     network : Chain
-        One network, or a stack of networks.
+        One network, or a stack of networks. Of a recurrent network, L is the loss of all later windows.
     X, y, loss
         As in ``compute_gradients``.
 
@@ -37,8 +38,8 @@ def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_los
         Of an ``EquilibriumNetwork``, the gradients with respect to what is added to the inputs of the hidden layers,
         through the whole relaxation.
     """
-    if isinstance(network, EquilibriumNetwork):
-        return _at_equilibrium(network, X, y, loss)
+    if isinstance(network, EquilibriumNetwork | RecurrentNetwork):
+        return gradients_of_segments(network, X, y, loss=loss)[0]
     first, *above = network.segments
     with torch.no_grad():
         h = apply_without_side_effects(first, network.input(X))
@@ -48,28 +49,51 @@ def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_los
 def gradients_of_segments(
     network: Chain, X: Tensor, y: Tensor, *, loss: str
 ) -> tuple[dict[int, Tensor], dict[int, list[Tensor]]]:
-    """Return N · ∂L/∂h_k at every boundary, and the gradient of every parameter of each segment, by its number.
+    """Return N · ∂L/∂h_k at every boundary k, and the gradients of the parameters of ``network.learning_below(k)``.
 
     They are backprop's, from an extra forward pass that changes neither running statistics nor ``.grad``. Parameters
     that do not learn, or that the loss does not depend on, are left out.
     """
-    h, activations, owners = network.input(X), {}, list[int]()
-    parameters: list[Tensor] = []
+    mean, activations = _trace(network, X, y, loss)
+    below = {k: [p for p in network.learning_below(k).parameters() if p.requires_grad] for k in activations}
+    parameters = list(dict.fromkeys(p for several in below.values() for p in several))  # time steps share theirs
+    wanted = [*activations.values(), *parameters]
+    found = torch.autograd.grad(mean.sum(), wanted, allow_unused=True) if wanted else ()
+    n_examples = y.shape[mean.ndim]
+    at = {
+        k: torch.zeros_like(h) if g is None else g * n_examples
+        for (k, h), g in zip(activations.items(), found, strict=False)
+    }
+    of = dict(zip(parameters, found[len(activations) :], strict=True))
+    return at, {k: [g for p in several if (g := of[p]) is not None] for k, several in below.items()}
+
+
+def _trace(network: Chain, X: Tensor, y: Tensor, loss: str) -> tuple[Tensor, dict[int, Tensor]]:
+    """Return the mean loss (*lead) of a forward pass without side effects, and what it depends on at each boundary."""
+    if isinstance(network, EquilibriumNetwork):
+        return _trace_equilibrium(network, X, y, loss)
+    if isinstance(network, RecurrentNetwork):
+        passed = network.run_windows(X, cut=False)
+        losses = network.losses_of(passed.logits, y, loss)
+        return torch.stack([each.mean(dim=-1) for each in losses if each is not None]).sum(dim=0), passed.entering
+    h, activations = network.input(X), {}
     for k, segment in enumerate(network.segments, start=1):
-        learning: list[Tensor] = [each for each in segment.parameters() if each.requires_grad]
-        parameters, owners = parameters + learning, owners + [k] * len(learning)
         h = activations[k] = apply_without_side_effects(segment, h)
         if not h.requires_grad:  # below the first parameter that learns
             h = activations[k] = h.requires_grad_()
     del activations[len(network.segments)]
-    total = LOSSES[loss](h, y).mean(dim=-1).sum()
-    of_all = torch.autograd.grad(total, [*activations.values(), *parameters], allow_unused=True)
-    n_examples = count_examples(y)
-    at = {k: each * n_examples for k, each in zip(activations, of_all, strict=False) if each is not None}
-    by_segment: dict[int, list[Tensor]] = {k: [] for k, _ in enumerate(network.segments, start=1)}
-    for k, each in zip(owners, of_all[len(activations) :], strict=True):
-        by_segment[k] += [] if each is None else [each]
-    return at, by_segment
+    return LOSSES[loss](h, y).mean(dim=-1), activations
+
+
+def _trace_equilibrium(
+    network: EquilibriumNetwork, X: Tensor, y: Tensor, loss: str
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Return the mean loss after the relaxation, and what is added to the input of each hidden layer, which is 0."""
+    with torch.no_grad():
+        *hidden, _ = network.relax(X)
+    inputs = [torch.zeros_like(state, requires_grad=True) for state in hidden]
+    output = network.relax(X, inputs=inputs)[-1]
+    return LOSSES[loss](output, y).mean(dim=-1), dict(enumerate(inputs, start=1))
 
 
 def true_gradients_from(h: Tensor, above: Mapping[int, nn.Module], y: Tensor, loss: str) -> dict[int, Tensor]:
@@ -86,17 +110,9 @@ def true_gradients_from(h: Tensor, above: Mapping[int, nn.Module], y: Tensor, lo
     return dict(zip(activations, torch.autograd.grad(total, list(activations.values())), strict=True))
 
 
-def _at_equilibrium(network: EquilibriumNetwork, X: Tensor, y: Tensor, loss: str) -> dict[int, Tensor]:
-    with torch.no_grad():
-        *hidden, _ = network.relax(X)
-    inputs = [torch.zeros_like(state, requires_grad=True) for state in hidden]
-    total = LOSSES[loss](network.relax(X, inputs=inputs)[-1], y).sum()
-    return dict(enumerate(torch.autograd.grad(total, inputs), start=1))
-
-
-def check_feedforward(network: Chain) -> None:
+def check_no_equilibrium(network: Chain) -> None:
     """Raise ValueError unless the gradient at a boundary is that of the segments above it."""
-    if not network.is_feedforward:
+    if isinstance(network, EquilibriumNetwork):
         raise ValueError(
             "The activations of this network are an equilibrium of all layers, so that the segments above a boundary "
             "alone give no gradient there."

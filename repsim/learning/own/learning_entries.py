@@ -145,6 +145,10 @@ def _signals(needs: frozenset[str], segment: Any, generator: Any) -> Any:
 
 def make_network(name: str, given: Any) -> Callable[..., Any]:
     """Return a function that builds a ``Chain`` from the shape of an example, n_outputs and the settings of ``mlp``."""
+    from repsim.learning.networks.recurrent_cells import CELLS
+
+    if name in CELLS:
+        raise ValueError(f"'{name}' is a recurrent network of this package; choose another name for yours.")
     return _function("network", name, given, ((6,), 3), "(shape, n_outputs, *, depth, width, …, generator)", _MLP)
 
 

@@ -103,6 +103,8 @@ def _why_not_together(learners: Learners, optimizers: Optimizers, setup: Replica
     """
     if (kind := type(optimizers[0])) not in _ELEMENTWISE:
         return f"{kind.__name__} is not known to update every number by itself, as Adam and SGD do"
+    if learners[0].online:
+        return "their parameters are updated after each window, which is done for one network at a time"
     if not _has_parts_of_the_user(learners[0]):
         return ""
     rows = [torch.arange(setup.batch_size)] * len(learners)

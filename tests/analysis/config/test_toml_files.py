@@ -111,7 +111,8 @@ def of_file(path: Path, table: str, **given: Any) -> Any:
 @pytest.mark.parametrize("table", TABLES)
 def test_every_field_is_read(write: Write, table: str) -> None:
     values = VALUES[table]
-    assert list(values) == [each.name for each in TABLES[table].settings() if each.name != "model"]  # beside no network
+    of_other_networks = ("model", "window", "updates")
+    assert list(values) == [each.name for each in TABLES[table].settings() if each.name not in of_other_networks]
     assert of_file(write(f"[{table}]\n{as_toml(values)}"), table).to_dict() == values
 
 
@@ -135,6 +136,14 @@ def test_defaults_of_a_project_for_built_in_networks_do_not_concern_a_model() ->
     assert merge(TrainingConfig, [defaults], {"model": "my:net"}) == expected
     assert merge(TrainingConfig, [defaults, file], {}) == expected
     assert merge(TrainingConfig, [defaults], {"model": "my:net", "depth": 3}).depth == 3
+
+
+def test_defaults_of_a_project_for_feed_forward_networks_do_not_concern_a_recurrent_one(write: Write) -> None:
+    defaults = SettingsFile(DEFAULTS_FILE, {"training": {"depth": 5, "norm": "layer", "width": 7, "shift": 1.0}})
+    assert merge(TrainingConfig, [defaults], {"network": "gru"}) == TrainingConfig(network="gru", width=7)
+    file = read_settings(write("[training]\nnetwork = 'rnn'\nwindow = 5\nupdates = 'window'\n"), ("training",))
+    expected = TrainingConfig(network="rnn", width=7, window=5, updates="window")
+    assert merge(TrainingConfig, [defaults, file], {}) == expected
 
 
 @pytest.mark.parametrize("name", ["repsim.toml", "mine.toml"])

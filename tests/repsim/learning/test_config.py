@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from repsim.learning import LOSSES, NETWORKS, TrainingConfig
+from repsim.learning import CELLS, LOSSES, NETWORKS, TrainingConfig
 from repsim.learning.networks import ACTIVATIONS, NORMS
 from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.schedules import SCHEDULES
@@ -49,7 +49,7 @@ def test_numbers_have_a_lowest_and_a_highest_value() -> None:
 @pytest.mark.parametrize(
     ("name", "choices"),
     [
-        ("network", NETWORKS),
+        ("network", [*NETWORKS, *CELLS]),
         ("norm", NORMS),
         ("activation", ACTIVATIONS),
         ("loss", LOSSES),
@@ -92,6 +92,8 @@ def test_config_survives_json() -> None:
         data="x.npz", seed=3, network="conv", depth=6, loss="mse", rule=f"{SG}:hidden_width=7", boundaries="2,4"
     )
     later = (
+        "window",
+        "updates",
         "model",
         "heads",
         "patch",

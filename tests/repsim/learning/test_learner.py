@@ -32,6 +32,7 @@ RULES = [
     "bp-lambda:lam=0",
 ]
 STACKED = {
+    "truncated",
     "noise",
     "disturbed-gradient",
     "direct-feedback-alignment",

@@ -71,7 +71,7 @@ def network_for(network: Chain, estimators: Mapping[int, Estimator]) -> Chain:
         If equilibrium propagation is mixed with other rules, or cannot train the network.
     """
     mine = {k: each for k, each in estimators.items() if isinstance(each, EquilibriumPropagation)}
-    if not mine or not network.is_feedforward:
+    if not mine or isinstance(network, EquilibriumNetwork):
         return network
     if missing := [k for k in network.boundaries if k not in mine]:
         raise ValueError(

@@ -91,10 +91,10 @@ def test_the_error_of_an_unknown_name_lists_the_choices(name: str) -> None:
     with pytest.raises(ValueError) as caught:
         load_dataset(name)
     assert str(caught.value) == (
-        f"Unknown data set '{name}'. Choose one of: mnist5k, digits, mnist, linear, noisy-linear, random-labels, xor, "
-        "or the path of an .npz file."
+        f"Unknown data set '{name}'. Choose one of: mnist5k, digits, mnist, characters, linear, noisy-linear, "
+        "random-labels, xor, copy:10, repeat-copy:10, adding:10, or the path of an .npz file."
     )
-    assert [*DATASETS, *ARTIFICIAL] == ["mnist5k", "digits", "mnist", "linear", "noisy-linear", "random-labels", "xor"]
+    assert [*DATASETS, *ARTIFICIAL][2:5] == ["mnist", "characters", "linear"]
 
 
 # Artificial data, by name
@@ -126,7 +126,9 @@ def test_dimensions_that_are_no_whole_number_of_two_or_more_are_refused(dimensio
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_dimensions_of_data_that_have_their_own_are_refused(name: str) -> None:
-    message = f"Data set '{name}:3' is not understood: only linear, .*, xor take dimensions; expected '{name}'"
+    message = (
+        f"'{name}:3' is not understood: only linear, .*, xor take dimensions, and copy, .* a length; expected '{name}'"
+    )
     with pytest.raises(ValueError, match=message):
         load_dataset(f"{name}:3")
 

@@ -207,7 +207,10 @@ def record(path: Path, steps: Sequence[Step]) -> str:
     with path.open("w") as file:
         for step in steps:
             gradients = {
-                k: {name: None if value is None or not math.isfinite(value) else value for name, value in asdict(each).items()}
+                k: {
+                    name: None if value is None or not math.isfinite(value) else value
+                    for name, value in asdict(each).items()
+                }
                 for k, each in step.diagnoses.items()
             }
             file.write(json.dumps({"step": step.step} | ({"gradients": gradients} if gradients else {})) + "\n")

@@ -36,6 +36,7 @@ KINDS = ["mlp", "residual"]  # vectors and maps; a residual net begins with the 
 ABOVE = ["direct-random-target", "noise:scale=3", "feedback-alignment"]  # other backward passes than backprop's
 
 FREE = [
+    "truncated",
     "noise",
     "direct-random-target",
     "synthetic-gradient",
@@ -138,7 +139,7 @@ def test_gradient_reads_no_signal_that_is_not_declared(rule: str, kind: str, k: 
     assert torch.equal(one, other)
     assert one.shape == everything.activation.shape
     assert one.dtype == torch.float64
-    assert one.any()
+    assert one.any() or rule == "truncated"
 
 
 @pytest.mark.parametrize("k", [K, DEPTH])
@@ -309,7 +310,7 @@ def test_everything_that_learns_gets_a_finite_gradient(rule: str, kind: str) -> 
     for part in [net, *estimators.values()]:
         for name, parameter in part.named_parameters():
             assert parameter.grad.isfinite().all(), name
-            assert parameter.grad.any(), name
+            assert parameter.grad.any() or (rule == "truncated" and "hidden" in name), name
     assert all(loss.isfinite() and not loss.requires_grad for loss in outcome.estimator_losses.values())
 
 

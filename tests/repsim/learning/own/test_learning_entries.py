@@ -153,3 +153,10 @@ def test_an_activation_takes_a_gain() -> None:
     config = TrainingConfig(data="digits", depth=2, width=4, activation="elu")
     assert KINDS["activations"].registry[config.activation].gain == 1.2
     assert isinstance(KINDS["activations"].registry["elu"].module()(torch.zeros(1)), Tensor)
+
+
+def test_a_network_with_the_name_of_a_recurrent_one_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^'gru' is a recurrent network of this package; choose another name for yours"
+    ):
+        add_entry(KINDS["networks"], "gru", lambda *sizes, **settings: None)

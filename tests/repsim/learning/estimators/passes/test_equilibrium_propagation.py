@@ -22,6 +22,7 @@ from repsim.learning import (
     train_replicas,
     true_gradients,
 )
+from repsim.learning.diagnostics import diagnose_step, true_step
 from tests.repsim.small_chains import (
     CLASSES,
     N,
@@ -74,6 +75,19 @@ def test_the_gradient_tends_to_that_of_backprop_with_the_nudge(symmetric: str, o
     for errors in (of_weights, of_g):
         for larger, smaller in itertools.pairwise(errors):
             assert larger / smaller == pytest.approx(2**order, rel=0.05)
+
+
+def test_diagnoses_compare_with_backprop_through_the_relaxation() -> None:
+    each, (X, y) = learner(f"{RULE}:beta=0.01,sweeps=200", 2), small_examples("mlp")
+    true = true_step(each, X, y)
+    found = diagnose_step(each, each.compute_gradients(X, y, watch=True), true)
+    through = gradients_through_the_relaxation(each.network)
+    for k, (of_boundary,) in found.items():
+        assert of_boundary.update_cosine == pytest.approx(1, abs=1e-4)
+        assert of_boundary.cosine == pytest.approx(1, abs=1e-4)
+        names = [name for name, _ in each.network.named_parameters() if name.startswith(f"hidden.{k}.")]
+        for name, g in zip(names, true.segments[k], strict=True):
+            torch.testing.assert_close(g, through[name], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("depth", [1, 2])
