@@ -263,8 +263,18 @@ def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) ->
 def build_estimators(
     rules: Mapping[int, Rule], network: Chain, n_outputs: int, *, loss: str, seed: int
 ) -> dict[int, Estimator]:
-    """Return the estimator at each boundary that has a rule."""
-    return {k: rule.build(site_of(network, k, loss=loss, seed=seed, n_outputs=n_outputs)) for k, rule in rules.items()}
+    """Return the estimator at each boundary that has a rule.
+
+    Raises
+    ------
+    ValueError
+        If a rule cannot be used in the network.
+    """
+    sites = {k: site_of(network, k, loss=loss, seed=seed, n_outputs=n_outputs) for k in rules}
+    estimators = {k: rule.build(sites[k]) for k, rule in rules.items()}
+    for k, estimator in estimators.items():
+        estimator.check_segment(network.segments[k - 1])
+    return estimators
 
 
 def build_inputs(
