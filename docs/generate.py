@@ -202,7 +202,8 @@ trained in one process ([decision 25](decisions/0025-segments-that-learn-in-a-se
   the difference stands for the gradient at the output of the affine map, without the derivatives of the norm and the
   nonlinearity. Ours are: gains and shifts of norms get the gradient of ⟨h_k − h'_k, h'_k⟩ with the difference fixed;
   max pooling is differentiated; and the output segment learns in the first pass, where the authors' code uses the error
-  and the activations of the second.
+  and the activations of the second. Segments must be sequences of affine maps, norms, nonlinearities and
+  pooling, or residual blocks of these; the blocks of transformers are refused.
 
 ## Equilibrium propagation
 

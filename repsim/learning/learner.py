@@ -300,10 +300,20 @@ def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int, sc
 def build_estimators(
     rules: Mapping[int, Rule], network: Chain, n_outputs: int, *, loss: str, seed: int
 ) -> dict[int, Estimator]:
-    """Return the estimator at each boundary that has a rule; of a recurrent network, one for all boundaries."""
+    """Return the estimator at each boundary that has a rule; of a recurrent network, one for all boundaries.
+
+    Raises
+    ------
+    ValueError
+        If a rule cannot be used in the network.
+    """
     if isinstance(network, RecurrentNetwork):
         return shared_estimator(rules, network, n_outputs, loss=loss, seed=seed)
-    return {k: rule.build(site_of(network, k, loss=loss, seed=seed, n_outputs=n_outputs)) for k, rule in rules.items()}
+    sites = {k: site_of(network, k, loss=loss, seed=seed, n_outputs=n_outputs) for k in rules}
+    estimators = {k: rule.build(sites[k]) for k, rule in rules.items()}
+    for k, estimator in estimators.items():
+        estimator.check_segment(network.segments[k - 1])
+    return estimators
 
 
 def build_inputs(

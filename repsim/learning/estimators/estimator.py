@@ -188,6 +188,9 @@ class Estimator(nn.Module, ABC):
         """Return the weights of the backward pass through segment k + 1, each with the weight that it replaces."""
         return []
 
+    def check_segment(self, segment: nn.Module) -> None:
+        """Raise ValueError if segment k cannot learn by this rule; only rules that train its parts override this."""
+
     def inputs_again(self, X: Tensor, labels: Tensor | None, error: Tensor | None) -> Tensor:
         """Return the input (*lead, M · N, ...) of the second pass for that of the first, X (*lead, N, ...)."""
         raise NotImplementedError

@@ -30,6 +30,7 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
     "transformer": {"network": "transformer", "rule": "synthetic-gradient@1 + decoupled-greedy@2", "width": 8},
     "mse": {"loss": "mse", "rule": "kickback:error=sum@1,2 + synthetic-gradient@3"},
     "sgd": {"optimizer": "sgd", "rule": "synthetic-gradient:hidden_layers=1", "boundaries": "all"},
+    "searched": {"optimizer": "tracked-line-search", "rule": "synthetic-gradient@1,2 + synthetic-input@2"},
     "momentum": {"optimizer": "momentum", "rule": "synthetic-gradient-prop", "schedule": "cosine"},
 }
 
@@ -100,10 +101,12 @@ def test_a_loss_is_logged_for_each_estimator_that_learns_at_every_update(
     records = Run.open(trained(name)).metrics()
     for record in records:
         assert list(record.get("estimator_losses", {})) == LEARNING.get(name, [])
-        assert list(record.get("input_losses", {})) == (["1", "2", "3"] if name == "unlocked" else [])
+        assert list(record.get("input_losses", {})) == WITH_INPUTS.get(name, [])
 
 
+WITH_INPUTS = {"unlocked": ["1", "2", "3"], "searched": ["2"]}
 LEARNING = {
+    "searched": ["1", "2"],
     "adaptive-skipped-backprop": ["1", "2", "3"],
     "synthetic-gradient": ["1", "2", "3"],
     "synthetic-gradient-prop": ["1", "2", "3"],

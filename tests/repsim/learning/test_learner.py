@@ -266,7 +266,7 @@ def test_a_learner_copies_the_estimators_that_it_stacks_and_keeps_those_that_it_
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_site_tells_what_lies_at_and_above_a_boundary(kind: str) -> None:
-    network = NETWORKS[kind]((1, 8, 8), N_CLASSES, depth=3, width=5, generator=seeded())
+    network = NETWORKS[kind]((1, 8, 8), N_CLASSES, depth=3, width=8, generator=seeded())
     for k in network.boundaries:
         site = site_of(network, k, loss="mse", seed=4, n_outputs=N_CLASSES)
         assert site.shape == network.shapes[k - 1]

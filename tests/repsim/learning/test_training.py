@@ -1,4 +1,5 @@
 import copy
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -101,7 +102,16 @@ def test_train_yields_one_record_per_update_computed_before_it(examples: tuple[T
 
 def test_records_are_json_ready_numbers(examples: tuple[Tensor, Tensor]) -> None:
     step = next(steps_of(*start(config()), examples, config()))
-    assert list(asdict(step)) == ["step", "epoch", "loss", "accuracy", "estimator_losses", "diagnoses", "input_losses"]
+    assert list(asdict(step)) == [
+        "step",
+        "epoch",
+        "loss",
+        "accuracy",
+        "estimator_losses",
+        "diagnoses",
+        "input_losses",
+        "line_search",
+    ]
     assert 0 <= step.accuracy <= 1
 
 
@@ -198,8 +208,14 @@ def test_a_run_resumed_at_any_step_is_the_uninterrupted_run_bit_for_bit(
         assert_same_bits(resumed.state_dict(), whole.state_dict())
 
 
-@pytest.mark.parametrize("network", ["conv", "residual", "transformer"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "network"),
+    [
+        (rule, network)
+        for rule, network in itertools.product(RULES, ["conv", "residual", "transformer"])
+        if (rule, network) != ("pepita", "transformer")  # which is refused
+    ],
+)
 def test_a_run_of_maps_resumed_half_way_is_the_uninterrupted_run_bit_for_bit(rule: str, network: str) -> None:
     images = torch.randn(N, 64, generator=torch.Generator().manual_seed(0)), torch.arange(N) % CLASSES
     settings = config(rule=rule, network=network, width=4, epochs=1)

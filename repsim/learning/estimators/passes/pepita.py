@@ -61,6 +61,10 @@ class Pepita(Estimator):
         feedback = torch.rand(site.n_outputs, site.n_features, generator=generator) * 2 - 1
         self.register_buffer("feedback", feedback * limit)
 
+    def check_segment(self, segment: nn.Module) -> None:
+        """Raise ValueError unless a segment consists of affine maps with norms, nonlinearities and pooling."""
+        _check_parts(segment, self.site.boundary)
+
     def inputs_again(self, X: Tensor, labels: Tensor | None, error: Tensor | None) -> Tensor:
         """Return x + e F."""
         assert error is not None
@@ -68,7 +72,7 @@ class Pepita(Estimator):
 
     def run_again(self, segment: nn.Module, X: Tensor) -> Tensor:
         """Return segment(X), whose gradient passes norms and nonlinearities unchanged."""
-        _check_parts(segment, self.site.boundary)
+        self.check_segment(segment)
         return apply_without_side_effects(_Straight(segment), X)
 
     def gradient(self, signals: Signals) -> Tensor:

@@ -47,7 +47,7 @@ def copy_weights(net: Chain, estimators: dict[int, FeedbackAlignment]) -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("name", ["feedback-alignment", "adaptive-random-backprop"])
 def test_feedback_alignment_with_the_weights_themselves_is_backprop(name: str, kind: str, norm: str) -> None:
     X, y = examples(kind)
@@ -60,7 +60,7 @@ def test_feedback_alignment_with_the_weights_themselves_is_backprop(name: str, k
         assert_close(held_gradients(net), held_gradients(twin))
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("name", FAMILY)
 def test_feedback_does_not_change_the_forward_pass(name: str, kind: str) -> None:
     (X, y), net, twin = examples(kind), network(kind), network(kind)
@@ -140,7 +140,7 @@ def test_fixed_feedback_is_a_buffer_and_adaptive_feedback_a_parameter() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", SHAPES)
 def test_adaptive_feedback_gets_the_gradient_of_the_weight_it_stands_beside(kind: str, norm: str) -> None:
     (X, y), net = examples(kind), network(kind, norm=norm)
     estimators = place("adaptive-random-backprop", net)
@@ -184,7 +184,7 @@ def test_adaptive_feedback_and_weights_get_equal_updates() -> None:
 # Signs
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("magnitude", ["uniform", "fixed", "resampled"])
 def test_sign_symmetric_feedback_has_the_signs_of_the_current_weights(magnitude: str, kind: str) -> None:
     net = network(kind)

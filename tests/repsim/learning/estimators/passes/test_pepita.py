@@ -5,7 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from repsim.learning import NETWORKS, Chain, Learner, Pepita, Site, compute_gradients, locks, site_of
+from repsim.learning import (
+    NETWORKS,
+    Chain,
+    Learner,
+    Pepita,
+    Site,
+    TrainingConfig,
+    build_learner,
+    compute_gradients,
+    locks,
+    site_of,
+)
 from tests.repsim.small_chains import (
     CLASSES,
     SHAPES,
@@ -121,11 +132,18 @@ def test_segments_with_weights_inside_are_refused() -> None:
             return self.one(X) * self.gate(X).sigmoid()
 
     X, y = randn(N, 6).float(), torch.arange(N) % CLASSES
-    learner = Learner.with_rule(Chain.of([Gated(), nn.Linear(5, CLASSES)], example=X), "pepita")
-    with pytest.raises(
-        ValueError, match=r"PEPITA at boundary 1 learns at the output of affine maps, .* Gated with weig"
-    ):
-        learner.compute_gradients(X, y)
+    refusal = r"^PEPITA at boundary 1 learns at the output of affine maps, .* Gated with weig"
+    chain = Chain.of([Gated(), nn.Linear(5, CLASSES)], example=X)
+    with pytest.raises(ValueError, match=refusal):
+        Learner.with_rule(chain, "pepita")
+    with pytest.raises(ValueError, match=refusal):
+        compute_gradients(chain, {1: Pepita(site_of(chain, 1, n_outputs=CLASSES))}, X, y)
+
+
+def test_blocks_of_transformers_are_refused_when_the_learner_is_built() -> None:
+    config = TrainingConfig(network="transformer", depth=2, width=8, rule="pepita@2")
+    with pytest.raises(ValueError, match=r"^PEPITA at boundary 2 learns at the output of affine maps, but segment 2"):
+        build_learner(config, SHAPES["transformer"], CLASSES)
 
 
 def test_pepita_learns_digits_better_than_the_output_layer_alone() -> None:
