@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -92,6 +92,7 @@ def test_a_rule_does_not_depend_on_the_rule_below_it(kind: str, below: str, abov
 @settings(derandomize=True, database=None, deadline=None, max_examples=60)
 @given(st.tuples(*[st.sampled_from(RULES)] * DEPTH), st.sampled_from(list(NETWORKS)))
 def test_cutting_a_mixed_chain_everywhere_changes_nothing(rules: tuple[str, ...], kind: str) -> None:
+    assume(kind != "transformer" or "pepita" not in rules)  # which is refused
     chosen = dict(enumerate(rules, start=1))
     (net, ours, outcome), (twin, theirs, expected) = (step(kind, chosen, everywhere=cut) for cut in (False, True))
     assert_close([p.grad for p in net.parameters()], [p.grad for p in twin.parameters()], 1e-11)
