@@ -34,21 +34,6 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Look for doctests as ``DoctestsAlone`` says, in the packages too, for which hooks of this file are not called."""
-    config.pluginmanager.register(DoctestsAlone())
-
-
-class DoctestsAlone:
-    """Look for doctests in files that have some: looking takes seconds, in each process, as it imports and inspects."""
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_collect_file(self, file_path: Path) -> Iterator[None]:
-        """Leave out a file of Python in which there is no prompt."""
-        found = yield
-        return [each for each in found if type(each) is pytest.Module or b">>>" in file_path.read_bytes()]
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests of a CUDA device where there is none."""
     if not torch.cuda.is_available():

@@ -49,8 +49,8 @@ class TrainingConfig(Settings):
     data: str = setting(
         "mnist5k",
         help="Data set: mnist5k, digits, mnist, the path of an .npz file with X and y, synthetic data: linear, "
-        "noisy-linear, random-labels, xor, in 2 dimensions or in as many as xor:100 names; or module:factory, which "
-        "returns (X, y), a dict of them or a torch Dataset.",
+        "noisy-linear, random-labels, xor, in 2 dimensions or in as many as xor:100 names; sequences: characters, "
+        "copy:N, repeat-copy:N, adding:N; or module:factory, which returns (X, y), a dict of them or a torch Dataset.",
     )
     seed: int = setting(
         0, help="Seed of the initial weights and the order of the examples.", lowest=0, highest=_LARGEST_SEED
@@ -89,8 +89,8 @@ class TrainingConfig(Settings):
     )
     updates: str = setting(
         "sequence",
-        help="When the parameters of a recurrent network are updated: after each batch of sequences, by the sum of the "
-        "gradients of all windows, or after each window.",
+        help="When the parameters of a recurrent network are updated: sequence (after each batch of sequences, by the "
+        "sum of the gradients of all windows) or window (after each window).",
         choices=("sequence", "window"),
     )
     norm: str | None = setting(

@@ -70,14 +70,16 @@ def isolated(folder: Path) -> Iterator[None]:
         patch.setattr(Figure, "draw_without_rendering", lambda figure: None)
         patch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
         Path("repsim.toml").write_text(SMALL)
-        yield
-    plt.close("all")
-    for registry, entries in kept:
-        registry.clear()
-        registry.update(entries)
-    for name in set(sys.modules) - modules:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
-            del sys.modules[name]
+        try:
+            yield
+        finally:
+            plt.close("all")
+            for registry, entries in kept:
+                registry.clear()
+                registry.update(entries)
+            for name in set(sys.modules) - modules:
+                if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+                    del sys.modules[name]
 
 
 def few_digits(**options: Any) -> Any:

@@ -89,7 +89,8 @@ def section(results: Results) -> Section:
 
 def test_every_estimator_has_an_entry() -> None:
     used = {rule.name for entry in ENTRIES for rule in TrainingConfig(rule=entry.rule).rules.values()}
-    assert used | {BACKPROP, "equilibrium-propagation"} == set(ESTIMATORS)  # the latter has a network of its own
+    of_other_networks = {"equilibrium-propagation", "truncated"}  # of one that relaxes, and of recurrent ones
+    assert used | {BACKPROP} | of_other_networks == set(ESTIMATORS)
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.rule != BACKPROP], ids=lambda entry: entry.name)
