@@ -51,7 +51,7 @@ def catalogue() -> list[CatalogueEntry]:
     Examples
     --------
     >>> [entry.name for entry in catalogue() if not entry.locks]
-    ['truncated', 'noise', 'direct-random-target', 'synthetic-gradient', 'decoupled-greedy']
+    ['truncated', 'noise', 'direct-random-target', 'synthetic-gradient', 'decoupled-greedy', 'forward-forward']
     """
     entries = []
     for name, rule in ESTIMATORS.items():

@@ -15,7 +15,7 @@ from analysis.reproduction.claims import CLAIMS, load_claim, load_claims
 
 QUICK = {  # seconds on one core at quick scale: of the longest task, of all tasks except shared networks
     "critical-points": (45, 330),
-    "artificial": (45, 640),
+    "artificial": (45, 1100),
     "tracking": (60, 240),
     "depth": (50, 200),
     "rdm": (120, 400),
