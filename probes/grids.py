@@ -128,7 +128,7 @@ def chosen(losses: Sequence[float], equal: float) -> int:
 
 
 def is_clear_rise(before: NDArray[np.float64], after: NDArray[np.float64], least: float) -> bool:
-    """Return whether a loss rises from one value of a grid to the next beyond doubt.
+    """Return whether a loss rises clearly from one value of a grid to the next.
 
     The mean difference of the losses of the same examples, both (n,), must exceed two of its standard errors, and
     ``least``. With fewer than 50 examples no rise is clear.

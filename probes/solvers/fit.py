@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 class Fit:
     """A solution with its certificate: `objective` exceeds the optimum by at most `gap`.
 
-    A search that starts from a fit also starts from the `curvature` that was met on the way to it.
+    `curvature` is what the search for it has met of the loss; a search on the same features may start from it.
     """
 
     coef: Array  # (K, d), or (1, d) for two classes
@@ -93,8 +93,7 @@ def fit_of(coef: Array, proof: Certificate, *, n_iter: int, tol: float) -> Fit:
 
 def certified(X: Any, y: NDArray[np.intp], C: float, fit: Fit, sample_weight: Array | None, tol: float) -> Fit:
     """Return the coefficients of a fit to other data, with their best intercept and certificate for these data."""
-    proof = certify(X, y, C, fit.coef, fit.intercept, sample_weight)
-    return replace(fit_of(fit.coef, proof, n_iter=0, tol=tol), curvature=fit.curvature)
+    return fit_of(fit.coef, certify(X, y, C, fit.coef, fit.intercept, sample_weight), n_iter=0, tol=tol)
 
 
 def empty_fit(y: NDArray[np.intp], C: float, sample_weight: Array | None, d: int) -> Fit:

@@ -188,7 +188,7 @@ class _Search:
             best=tried.index(best),
             side=self.grid.side,
             n_extended=self.grid.n_extended,
-            fit=self.fits[best],
+            fit=replace(self.fits[best], curvature=None),  # which is of no use for other features
             n_iter=self._n_iter,
             unfinished=tuple((C, self.fits[C]) for C in tried if not self.fits[C].converged),
         )
